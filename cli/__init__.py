@@ -1,0 +1,1 @@
+"""The `pgc-graph` command line: parse, call one library function, present."""

@@ -1,0 +1,69 @@
+"""The passes as steps of a command: each pass with the words for what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pgc_cli.rewrite import Step
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from pgc_graph.passes.rewrite import Rewrite
+
+__all__ = ["fold_step", "name_step", "opset_step", "simplify_step"]
+
+
+def name_step() -> Step:
+    """Name the unnamed nodes."""
+    from pgc_graph.passes.names import fill_names
+
+    def describe(before: ir.Model, rewrite: Rewrite) -> str:
+        named = sum(change.action == "named" for change in rewrite.changes)
+        renamed = len(rewrite.changes) - named
+        return f"{named} nodes named" + (f", {renamed} duplicate names changed" if renamed else "")
+
+    return Step("name", fill_names, describe)
+
+
+def simplify_step(*, fix_shapes: Mapping[str, Sequence[int]] | None = None, skip: Sequence[str] = ()) -> Step:
+    """Simplify with onnxsim; the original stays where the check fails."""
+    from pgc_graph.passes.simplify import simplify
+
+    def describe(before: ir.Model, rewrite: Rewrite) -> str:
+        return f"{before.graph.num_nodes()} -> {rewrite.model.graph.num_nodes()} nodes"
+
+    return Step(
+        "simplify",
+        lambda model: simplify(model, fix_shapes=fix_shapes, skip=skip),
+        describe,
+        may_keep_original=True,
+    )
+
+
+def fold_step(*, assume_default_inputs: bool = False) -> Step:
+    """Fold BatchNormalization."""
+    from pgc_graph.passes.batchnorm import fold_batchnorm
+
+    def describe(before: ir.Model, rewrite: Rewrite) -> str:
+        total = len(rewrite.changes) + len(rewrite.skipped)
+        replaced = sum(change.action.startswith("replaced") for change in rewrite.changes)
+        folded = len(rewrite.changes) - replaced
+        parts = [f"{folded} of {total} BatchNormalization folded"]
+        parts += [f"{replaced} written as Mul and Add"] if replaced else []
+        parts += [f"{len(rewrite.skipped)} left"] if rewrite.skipped else []
+        return ", ".join(parts)
+
+    return Step("fold-bn", lambda model: fold_batchnorm(model, assume_default_inputs=assume_default_inputs), describe)
+
+
+def opset_step(target: int) -> Step:
+    """Convert to an opset."""
+    from pgc_graph.passes.opset import convert_opset
+
+    def describe(before: ir.Model, rewrite: Rewrite) -> str:
+        source = before.opset_imports.get("", 1)
+        return f"opset {source} -> {target}, IR {before.ir_version} -> {rewrite.model.ir_version}"
+
+    return Step("opset", lambda model: convert_opset(model, target), describe)

@@ -1,0 +1,1 @@
+"""Questions about a model; no answer edits it."""

@@ -1,0 +1,48 @@
+"""Fresh names: the one place that invents names for nodes and tensors, unique over every scope of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+__all__ = ["FreshNames", "all_nodes", "node_names", "tensor_names"]
+
+
+def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Yield every node: the main graph's, those of nested subgraphs, and those of model-local functions."""
+    yield from ir.traversal.RecursiveGraphIterator(model.graph)
+    for function in model.functions.values():
+        yield from ir.traversal.RecursiveGraphIterator(function.graph)
+
+
+def tensor_names(model: ir.Model) -> set[str]:
+    """Return the names of all tensors in every scope: inputs, initializers and node outputs."""
+    names = {str(value.name) for node in all_nodes(model) for value in node.outputs if value.name}
+    for graph in model.graphs():
+        names.update(str(value.name) for value in graph.inputs)
+        names.update(graph.initializers)
+    for function in model.functions.values():
+        names.update(str(value.name) for value in function.inputs)
+    return names
+
+
+def node_names(model: ir.Model) -> set[str]:
+    """Return the names of all named nodes in every scope."""
+    return {node.name for node in all_nodes(model) if node.name}
+
+
+class FreshNames:
+    """Hands out names that no tensor and no node of a model bears yet, in any scope."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._taken = tensor_names(model) | node_names(model)
+
+    def claim(self, wanted: str) -> str:
+        """Return `wanted` if it is free, else `wanted_1`, `wanted_2`, ...; the name is taken from then on."""
+        name, count = wanted, 0
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name

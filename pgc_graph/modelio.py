@@ -1,0 +1,169 @@
+"""Load, check and save ONNX models: the only file that opens or writes `.onnx`.
+
+Models live as `onnx_ir.Model`, which keeps all that a file holds (metadata, doc strings, functions, domains, every
+dtype) and maps external data instead of reading it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from pgc_graph.errors import ModelError, ModelFileError
+from pgc_graph.files import atomic_path
+
+__all__ = ["EMBED_LIMIT_BYTES", "check", "load", "save", "to_bytes", "to_proto"]
+
+EMBED_LIMIT_BYTES = 2_000_000_000
+"""Weights above this go to a `.data` file beside the model: a protobuf message cannot exceed 2 GiB."""
+
+
+def load(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> ir.Model:
+    """Load a model from a path, from serialised bytes or from a ModelProto, which is copied.
+
+    Args:
+        source: A `.onnx` file, its bytes, or a proto that stays untouched.
+
+    Returns:
+        The model; external data is mapped, not read.
+
+    Raises:
+        ModelFileError: The file is missing, unreadable, truncated or not a valid ONNX model.
+    """
+    if isinstance(source, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        return _from_proto(copy, "the given ModelProto", None)
+    if isinstance(source, bytes):
+        return _from_proto(_parse(source, "the given bytes"), "the given bytes", None)
+    path = Path(source)
+    return _from_proto(_parse(_read(path), str(path)), str(path), path)
+
+
+def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
+    """Write a model to a file, all or nothing.
+
+    Weights stay inside the file, unless the model came with external data or they exceed `EMBED_LIMIT_BYTES`: then they
+    go to `<name>.onnx.data` beside it.
+
+    Raises:
+        OptionError: The folder does not exist or cannot be written.
+        ModelError: The model cannot be serialised.
+    """
+    target = Path(path)
+    if _needs_external_data(model):
+        _save_with_data(model, target)
+        return
+    data = to_bytes(model)
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """Return the model as a new ModelProto (external data stays a reference).
+
+    Raises:
+        ModelError: The model cannot be serialised.
+    """
+    try:
+        return ir.to_proto(model)
+    except (ValueError, TypeError, ir.serde.SerdeError, OSError) as error:
+        raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """Return the model as serialised bytes with its weights inside.
+
+    Raises:
+        ModelError: The model cannot be serialised, for instance because it exceeds 2 GiB.
+    """
+    if _needs_external_data(model):
+        model = ir.external_data.load_to_model(model.clone())
+    proto = to_proto(model)
+    try:
+        data: bytes = proto.SerializeToString()
+    except (ValueError, DecodeError) as error:
+        raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
+    return data
+
+
+def check(model: ir.Model) -> None:
+    """Run onnx's checker with full shape inference over a model.
+
+    Raises:
+        ModelError: The checker refuses the model.
+    """
+    try:
+        onnx.checker.check_model(to_proto(model), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"onnx.checker refuses the model: {_first_line(error)}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelFileError(f"model file not found: {path}; check the path") from error
+    except IsADirectoryError as error:
+        raise ModelFileError(f"{path} is a folder; expected an .onnx file") from error
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+
+
+def _parse(data: bytes, label: str) -> onnx.ModelProto:
+    if not data:
+        raise ModelFileError(f"{label} is empty; expected an ONNX model")
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except (DecodeError, ValueError) as error:
+        raise ModelFileError(f"{label} is not an ONNX model, or is truncated; export or copy it again") from error
+    return proto
+
+
+def _from_proto(proto: onnx.ModelProto, label: str, path: Path | None) -> ir.Model:
+    # Arbitrary bytes can parse as a protobuf message with nothing in it that a model needs.
+    if proto.ir_version <= 0 or not proto.graph.output:
+        raise ModelFileError(f"{label} is not an ONNX model: it has no IR version or no graph output; export it again")
+    try:
+        onnx.checker.check_model(proto if path is None else str(path))
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{label} is not a valid ONNX model: {_first_line(error)}") from error
+    try:
+        model = ir.from_proto(proto)
+    except (ValueError, TypeError, KeyError, NotImplementedError, ir.serde.SerdeError) as error:
+        raise ModelFileError(f"{label} cannot be read as an ONNX graph: {_first_line(error)}") from error
+    if path is not None:
+        ir.external_data.set_base_dir(model.graph, path.resolve().parent)
+    return model
+
+
+def _needs_external_data(model: ir.Model) -> bool:
+    total = 0
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                return True
+            total += 0 if tensor is None else tensor.nbytes
+    return total > EMBED_LIMIT_BYTES
+
+
+def _save_with_data(model: ir.Model, target: Path) -> None:
+    # Both files are finished in a folder of their own, then moved, data first: a reader that finds the new model finds
+    # its weights. The model may be mapped from the very file that is replaced; a replaced file stays mapped.
+    data_name = f"{target.name}.data"
+    with atomic_path(target) as temporary, tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        ir.save(model, Path(folder) / target.name, external_data=data_name)
+        os.replace(Path(folder) / target.name, temporary)
+        if (Path(folder) / data_name).exists():
+            os.replace(Path(folder) / data_name, target.with_name(data_name))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Run models: sessions, parity, timing."""
