@@ -1,0 +1,1 @@
+"""The PGC family written directly as ONNX graphs."""

@@ -1,0 +1,1 @@
+"""The trainer of PGC models: the only part that needs torch."""
