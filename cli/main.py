@@ -6,14 +6,23 @@ import importlib
 from typing import Any
 
 import click
+
 from pgc_cli.errors import report_errors
 
+__all__ = ["COMMANDS", "LazyGroup", "cli"]
+
 COMMANDS = {
+    "build": ("pgc_cli.build", "Write a PGC graph as ONNX from a preset and weights."),
+    "inspect": ("pgc_cli.inspect", "Show a model: inputs, operators, parameters, MACs, metadata."),
     "name": ("pgc_cli.name", "Give every unnamed node a name, unique in every scope."),
     "simplify": ("pgc_cli.simplify", "Simplify the graph with onnxsim, checked."),
     "fold-bn": ("pgc_cli.fold_bn", "Fold BatchNormalization into the nodes around it."),
     "opset": ("pgc_cli.opset", "Convert the graph to another opset."),
     "optimize": ("pgc_cli.optimize", "name, simplify, fold-bn and opset in one go."),
+    "gate": ("pgc_cli.gate", "Write a model with a gate after every chosen tensor."),
+    "ablate": ("pgc_cli.ablate", "Switch tensors off one by one and rank what that does to the score."),
+    "heatmap": ("pgc_cli.heatmap", "Draw what each tensor looks at in an image."),
+    "demo": ("pgc_cli.demo", "Run optimize, ablate and heatmap on a shipped model and crops."),
 }
 """Command name -> (module, one-line help). The module holds a click command called `command`."""
 

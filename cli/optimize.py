@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from pgc_cli.rewrite import RewriteRequest, rewrite_options, run_steps
 
 __all__ = ["command"]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
 from pgc_cli.errors import EXIT_CHECK_FAILED
 from pgc_cli.options import check_output, json_option, model_argument, output_option
+from pgc_cli.parity import check_parity, parity_words, worst_output
 from pgc_cli.progress import note, show_warnings
-
 from pgc_graph.errors import OptionError, ParityError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def run_steps(request: RewriteRequest, steps: Sequence[Step]) -> None:
         model, outcome = _run_step(request, step, model)
         outcomes.append(outcome)
         if not request.as_json:
-            click.echo(_lines(outcome))
+            click.echo(_lines(outcome, len(model.graph.outputs)))
     modelio.save(model, request.output)
     _report(request, original, model, outcomes)
     if any(outcome.kept_original for outcome in outcomes):
@@ -151,10 +152,12 @@ def _run_step(request: RewriteRequest, step: Step, model: ir.Model) -> tuple[ir.
     rewrite = step.apply(model)
     parity = _parity(request, model, rewrite.model) if request.verify else None
     failed = parity is not None and not parity.passed
-    if failed and not step.may_keep_original:
-        worst = max((o for o in parity.outputs if not o.passed), key=lambda o: o.max_difference) if parity else None
-        detail = f"output {worst.name!r} {worst.note or f'differs by {worst.max_difference:.3g}'}" if worst else ""
-        raise ParityError(f"{step.name} changed the function of {request.source}: {detail}; nothing was written")
+    if failed and parity is not None and not step.may_keep_original:
+        worst = worst_output(parity)
+        detail = worst.note or f"differs by {worst.max_difference:.3g}, allowed {worst.tolerance:g}"
+        raise ParityError(
+            f"{step.name} changed the function of {request.source}: {worst.name!r} {detail}; nothing was written"
+        )
     if failed:
         note(f"Warning: {step.name} changed the function of {request.source}; the original graph is kept")
     kept = failed or (step.may_keep_original and bool(rewrite.skipped))
@@ -166,20 +169,18 @@ def _run_step(request: RewriteRequest, step: Step, model: ir.Model) -> tuple[ir.
 
 
 def _parity(request: RewriteRequest, before: ir.Model, after: ir.Model) -> ParityReport:
-    from pgc_graph.runtime.parity import compare, random_feeds
+    return check_parity(
+        before,
+        after,
+        runs=request.runs,
+        seed=request.seed,
+        tolerance=request.tolerance,
+        shapes=request.shapes,
+    )
 
-    feeds = list(random_feeds(before, runs=request.runs, seed=request.seed, fixed=request.shapes))
-    return compare(before, after, feeds=feeds, tolerance=request.tolerance)
 
-
-def _lines(outcome: StepOutcome) -> str:
-    parity = "parity not checked"
-    if outcome.parity is not None:
-        verdict = "ok" if outcome.parity.passed else "FAILED"
-        parity = (
-            f"parity {verdict}: max |Δ| = {outcome.parity.max_difference:.2e} over {outcome.parity.runs} random inputs"
-        )
-    lines = [f"{outcome.step + ':':<10} {outcome.summary}; {parity}"]
+def _lines(outcome: StepOutcome, outputs: int) -> str:
+    lines = [f"{outcome.step + ':':<10} {outcome.summary}; {parity_words(outcome.parity, outputs)}"]
     lines += [f"           left {skip.subject}: {skip.reason}" for skip in outcome.skipped[:_SHOWN_REASONS]]
     if len(outcome.skipped) > _SHOWN_REASONS:
         lines.append(f"           ... and {len(outcome.skipped) - _SHOWN_REASONS} more (--json lists all)")

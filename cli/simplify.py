@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from pgc_cli.rewrite import RewriteRequest, parse_shape, rewrite_options, run_steps
 
 __all__ = ["command"]

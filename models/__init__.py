@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-__all__ = ["crops_folder", "model_path"]
+__all__ = ["crops_folder", "model_path", "source_path"]
 
 
 def model_path(variant: str) -> Path:
-    """Return the file of a shipped model.
+    """Return the file of a shipped model, cleaned and ready to run.
 
     Args:
         variant: `s` or `l`.
@@ -17,16 +17,28 @@ def model_path(variant: str) -> Path:
     Raises:
         FileNotFoundError: No such model ships.
     """
-    path = _folder() / f"pgc_{variant}_32x32.onnx"
-    if not path.is_file():
-        raise FileNotFoundError(f"no model {variant!r} ships with pgc-graph")
-    return path
+    return _existing(f"pgc_{variant}_32x32.onnx")
+
+
+def source_path(variant: str) -> Path:
+    """Return the file of a shipped source graph, as exported: BatchNormalization nodes are all there.
+
+    Args:
+        variant: `s`.
+
+    Raises:
+        FileNotFoundError: No such source graph ships.
+    """
+    return _existing(f"pgc_{variant}_32x32_source.onnx")
 
 
 def crops_folder() -> Path:
     """Return the folder of drawn hand crops, with `pointing/` and `not_pointing/` below it."""
-    return _folder() / "crops"
+    return _existing("crops")
 
 
-def _folder() -> Path:
-    return Path(str(resources.files(__name__)))
+def _existing(name: str) -> Path:
+    path = Path(str(resources.files(__name__))) / name
+    if not path.exists():
+        raise FileNotFoundError(f"{name} does not ship with this build of pgc-graph")
+    return path

@@ -1,0 +1,97 @@
+"""Pure-ONNX graph engineering for image classifiers.
+
+Everything public is reachable from here and imported when it is first used: `import pgc_graph` itself takes no time.
+
+    import pgc_graph as pgc
+
+    model = pgc.load("model.onnx")
+    clean = pgc.fold_batchnorm(model).model
+    pgc.assert_parity(model, clean)
+    pgc.save(clean, "clean.onnx")
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgc_graph.analysis.summary import ModelSummary, summarise
+    from pgc_graph.analysis.targets import Target, TargetQuery, find_targets, select_targets
+    from pgc_graph.build.pgc import build_pgc
+    from pgc_graph.build.spec import ModelSpec, preset
+    from pgc_graph.build.weights import init_weights, load_weights
+    from pgc_graph.errors import PgcGraphError
+    from pgc_graph.images import Preprocess, find_images
+    from pgc_graph.modelio import load, save
+    from pgc_graph.passes.batchnorm import fold_batchnorm
+    from pgc_graph.passes.names import fill_names
+    from pgc_graph.passes.opset import convert_opset
+    from pgc_graph.passes.rewrite import Rewrite
+    from pgc_graph.passes.simplify import simplify
+    from pgc_graph.runtime.parity import assert_parity, compare
+    from pgc_graph.runtime.session import RuntimeOptions
+
+    __version__: str
+
+__all__ = [
+    "ModelSpec",
+    "ModelSummary",
+    "PgcGraphError",
+    "Preprocess",
+    "Rewrite",
+    "RuntimeOptions",
+    "Target",
+    "TargetQuery",
+    "__version__",
+    "assert_parity",
+    "build_pgc",
+    "compare",
+    "convert_opset",
+    "fill_names",
+    "find_images",
+    "find_targets",
+    "fold_batchnorm",
+    "init_weights",
+    "load",
+    "load_weights",
+    "preset",
+    "save",
+    "select_targets",
+    "simplify",
+    "summarise",
+]
+
+_HOMES = {
+    "analysis.summary": ("ModelSummary", "summarise"),
+    "analysis.targets": ("Target", "TargetQuery", "find_targets", "select_targets"),
+    "build.pgc": ("build_pgc",),
+    "build.spec": ("ModelSpec", "preset"),
+    "build.weights": ("init_weights", "load_weights"),
+    "errors": ("PgcGraphError",),
+    "images": ("Preprocess", "find_images"),
+    "modelio": ("load", "save"),
+    "passes.batchnorm": ("fold_batchnorm",),
+    "passes.names": ("fill_names",),
+    "passes.opset": ("convert_opset",),
+    "passes.rewrite": ("Rewrite",),
+    "passes.simplify": ("simplify",),
+    "runtime.parity": ("assert_parity", "compare"),
+    "runtime.session": ("RuntimeOptions",),
+}
+_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("pgc-graph")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from pgc_graph.errors import OptionError
 
 __all__ = ["atomic_path", "write_text"]
+
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG)
 
 
 @contextlib.contextmanager
@@ -24,15 +27,19 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target: The file to write. Its folder must exist.
 
     Raises:
-        OptionError: The target's folder does not exist or cannot be written, or the target is a folder.
+        OptionError: The target's folder does not exist, cannot be written or is full, or the target is a folder.
     """
-    if target.is_dir():
+    if os.path.isdir(target):  # Path.is_dir raises where a name is too long
         raise OptionError(f"{target} is a folder; expected the path of a file to write")
     temporary = _temporary_beside(target)
     try:
         yield temporary
         os.chmod(temporary, _default_mode())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        raise OptionError(f"cannot write {target}: {error.strerror}; choose another path or make room") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,7 +56,7 @@ def write_text(target: Path, text: str) -> None:
 
 def _temporary_beside(target: Path) -> Path:
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
     except OSError as error:
         reason = error.strerror or "unknown reason"
         raise OptionError(f"cannot write {target}: {reason}; choose a path in an existing, writable folder") from error

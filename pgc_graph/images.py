@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,16 +116,27 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         ImageError: The file is missing, unreadable, truncated, too large or not an image.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError as error:
         raise ImageError(f"image not found: {path}; check the path") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not an image that can be read; expected png, jpg, bmp or webp") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(f"image {path} is too large: {error}; make it smaller or remove it") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         # Pillow's decoders report damaged data through all of these types.
         raise ImageError(f"cannot read image {path}: {error}; replace or remove it") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16 bits of gray, which Pillow would clip at 255 instead of scaling.
+        gray = np.clip(np.asarray(image, np.float64) / 257 + 0.5, 0, 255)
+        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -193,7 +205,8 @@ def preprocess_from_metadata(
     Raises:
         OptionError: The input is not an RGB image batch, a size contradicts a fixed input, or metadata cannot be read.
     """
-    layout = metadata.get("pgc.layout") or _layout_from_shape(input_shape)
+    seen = _layout_from_shape(input_shape) if len(input_shape) != 4 or "pgc.layout" not in metadata else ""
+    layout = metadata.get("pgc.layout") or seen
     rows, columns = (2, 3) if layout == "NCHW" else (1, 2)
     fixed = (input_shape[rows], input_shape[columns])
     chosen = size or _size_from_metadata(metadata) or (fixed[0] or 32, fixed[1] or 32)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from pgc_graph.errors import ModelError, ModelFileError
 from pgc_graph.files import atomic_path
@@ -21,6 +22,8 @@ __all__ = ["EMBED_LIMIT_BYTES", "check", "load", "save", "to_bytes", "to_proto"]
 
 EMBED_LIMIT_BYTES = 2_000_000_000
 """Weights above this go to a `.data` file beside the model: a protobuf message cannot exceed 2 GiB."""
+
+_GRAPH_ATTRIBUTES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 def load(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> ir.Model:
@@ -71,9 +74,11 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
         ModelError: The model cannot be serialised.
     """
     try:
-        return ir.to_proto(model)
+        proto = ir.to_proto(model)
     except (ValueError, TypeError, ir.serde.SerdeError, OSError) as error:
         raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
+    _drop_types_of_initializers(proto.graph)
+    return proto
 
 
 def to_bytes(model: ir.Model) -> bytes:
@@ -129,6 +134,9 @@ def _from_proto(proto: onnx.ModelProto, label: str, path: Path | None) -> ir.Mod
     # Arbitrary bytes can parse as a protobuf message with nothing in it that a model needs.
     if proto.ir_version <= 0 or not proto.graph.output:
         raise ModelFileError(f"{label} is not an ONNX model: it has no IR version or no graph output; export it again")
+    damaged = _undecodable_field(proto)
+    if damaged:
+        raise ModelFileError(f"{label} is damaged: {damaged} is not UTF-8 text; export or copy it again")
     try:
         onnx.checker.check_model(proto if path is None else str(path))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
@@ -139,7 +147,39 @@ def _from_proto(proto: onnx.ModelProto, label: str, path: Path | None) -> ir.Mod
         raise ModelFileError(f"{label} cannot be read as an ONNX graph: {_first_line(error)}") from error
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.resolve().parent)
+    _check_external_data(model, label)
     return model
+
+
+def _check_external_data(model: ir.Model, label: str) -> None:
+    # onnx.checker looks whether the file exists, not whether it is all there.
+    for graph in model.graphs():
+        for tensor in (value.const_value for value in graph.initializers.values()):
+            if isinstance(tensor, ir.ExternalTensor):
+                end, size = (tensor.offset or 0) + tensor.nbytes, os.path.getsize(tensor.path)
+                if size < end:
+                    raise ModelFileError(
+                        f"{label}: the data of {tensor.name!r} end at byte {end:,} of {tensor.path}, which has {size:,}; "
+                        "copy the file again"
+                    )
+
+
+def _undecodable_field(message: Message) -> str:
+    """Name a text field that holds no text, or return an empty string: protobuf hands such a field out as bytes."""
+    if isinstance(message, onnx.TensorProto):
+        name: object = message.name  # walking all fields would copy the data
+        return "TensorProto.name" if isinstance(name, bytes) else ""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for item in (value,) if isinstance(value, Message) else value:
+                found = _undecodable_field(item)
+                if found:
+                    return found
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            items = (value,) if isinstance(value, str | bytes) else value
+            if any(isinstance(item, bytes) for item in items):
+                return str(field.full_name).removeprefix("onnx.")
+    return ""
 
 
 def _needs_external_data(model: ir.Model) -> bool:
@@ -158,10 +198,28 @@ def _save_with_data(model: ir.Model, target: Path) -> None:
     # its weights. The model may be mapped from the very file that is replaced; a replaced file stays mapped.
     data_name = f"{target.name}.data"
     with atomic_path(target) as temporary, tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        ir.save(model, Path(folder) / target.name, external_data=data_name)
-        os.replace(Path(folder) / target.name, temporary)
+        try:
+            ir.save(model, Path(folder) / target.name, external_data=data_name)
+        except (ValueError, TypeError, ir.serde.SerdeError) as error:
+            raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
+        proto = onnx.ModelProto.FromString((Path(folder) / target.name).read_bytes())
+        _drop_types_of_initializers(proto.graph)
+        temporary.write_bytes(proto.SerializeToString())
         if (Path(folder) / data_name).exists():
             os.replace(Path(folder) / data_name, target.with_name(data_name))
+
+
+def _drop_types_of_initializers(graph: onnx.GraphProto) -> None:
+    # onnx-ir repeats the type and shape of every initializer, which the initializer itself states, as a value_info.
+    names = {tensor.name for tensor in graph.initializer}
+    kept = [info for info in graph.value_info if info.name not in names or info.doc_string or info.metadata_props]
+    if len(kept) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs) if attribute.type in _GRAPH_ATTRIBUTES else ():
+                _drop_types_of_initializers(body)
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from pgc_graph.errors import UnsupportedError
+from pgc_graph.errors import OptionError, UnsupportedError
 
-__all__ = ["ImageInput", "dimensions", "feed_shape", "image_input", "real_inputs", "score_output"]
+__all__ = ["ImageInput", "dimensions", "feed_shapes", "image_input", "real_inputs", "score_output"]
 
 
 @dataclass(frozen=True)
@@ -44,28 +44,34 @@ def dimensions(value: ir.Value) -> tuple[int | None, ...] | None:
     return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
 
 
-def feed_shape(value: ir.Value, metadata: Mapping[str, str], *, batch: int = 1) -> tuple[int | None, ...] | None:
-    """Say what shape to feed to an input, as far as the model tells.
+def feed_shapes(
+    model: ir.Model, given: Mapping[str, Sequence[int]], *, batch: int = 1
+) -> dict[str, tuple[int | None, ...] | None]:
+    """Say what shape to feed to each input, as far as the model and the caller tell.
 
     Args:
-        value: A graph input.
-        metadata: The model's `metadata_props`; `pgc.image_size` and `pgc.layout` decide open dimensions of images.
+        model: Its metadata `pgc.image_size` and `pgc.layout` decide open dimensions of images.
+        given: Shapes for some inputs by name.
         batch: What a symbolic first dimension becomes.
 
     Returns:
-        Its dimensions, None where nothing tells, or None if its rank is unknown.
+        Dimensions by input, None where nothing tells; None instead of dimensions where even the rank is unknown.
+
+    Raises:
+        OptionError: `given` names an input that does not exist, or contradicts its fixed shape.
     """
-    shape = dimensions(value)
-    if not shape:
-        return shape
-    height, _, width = metadata.get("pgc.image_size", "").partition("x")
-    size = (int(height), int(width)) if height.isdigit() and width.isdigit() else (None, None)
-    known: tuple[int | None, ...] = (batch,)
-    if len(shape) == 4:
-        is_last = metadata.get("pgc.layout") == "NHWC" or (shape[1] != 3 and shape[3] == 3)
-        known = (batch, *size, 3) if is_last else (batch, 3, *size)
-    known += (None,) * (len(shape) - len(known))
-    return tuple(given if dim is None else dim for dim, given in zip(shape, known, strict=True))
+    inputs = {str(value.name): value for value in real_inputs(model)}
+    for name, shape in given.items():
+        if name not in inputs:
+            raise OptionError(f"no input {name!r} to give a shape to; the model has {', '.join(inputs) or 'none'}")
+        fixed = dimensions(inputs[name])
+        if fixed is not None and not _fits(shape, fixed):
+            shown = "x".join("?" if dim is None else str(dim) for dim in fixed) or "a scalar"
+            raise OptionError(f"shape {'x'.join(map(str, shape))} does not fit input {name!r}, which is {shown}")
+    return {
+        name: tuple(given[name]) if name in given else _known_shape(value, model.metadata_props, batch)
+        for name, value in inputs.items()
+    }
 
 
 def image_input(model: ir.Model) -> ImageInput:
@@ -102,3 +108,21 @@ def score_output(model: ir.Model) -> ir.Value:
         names = ", ".join(repr(value.name) for value in model.graph.outputs)
         raise UnsupportedError(f"no output of the model is a score (found {names}); expected (N), (N, 1) or (N, classes)")
     return outputs[-1]
+
+
+def _fits(shape: Sequence[int], fixed: Sequence[int | None]) -> bool:
+    return len(shape) == len(fixed) and all(wanted in (None, dim) for dim, wanted in zip(shape, fixed, strict=True))
+
+
+def _known_shape(value: ir.Value, metadata: Mapping[str, str], batch: int) -> tuple[int | None, ...] | None:
+    shape = dimensions(value)
+    if not shape:
+        return shape
+    height, _, width = metadata.get("pgc.image_size", "").partition("x")
+    size = (int(height), int(width)) if height.isdigit() and width.isdigit() else (None, None)
+    known: tuple[int | None, ...] = (batch,)
+    if len(shape) == 4:
+        is_last = metadata.get("pgc.layout") == "NHWC" or (shape[1] != 3 and shape[3] == 3)
+        known = (batch, *size, 3) if is_last else (batch, 3, *size)
+    known += (None,) * (len(shape) - len(known))
+    return tuple(given if dim is None else dim for dim, given in zip(shape, known, strict=True))

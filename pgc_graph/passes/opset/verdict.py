@@ -11,6 +11,7 @@ Between two opsets an operator is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -84,9 +85,9 @@ def _judge(node: ir.Node, source: int, target: int) -> Verdict:
     obstacle = _obstacle(node, old, new)
     if new.deprecated:
         obstacle = f"{node.op_type} is deprecated at opset {target}"
-    return Verdict(
-        name, node.op_type, "unknown" if obstacle else "relabel", f"{detail}: {obstacle}" if obstacle else detail
-    )
+    if obstacle:
+        return Verdict(name, node.op_type, "unknown", f"{detail}: {obstacle}")
+    return Verdict(name, node.op_type, "relabel", detail)
 
 
 def _obstacle(node: ir.Node, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema) -> str:
@@ -95,8 +96,7 @@ def _obstacle(node: ir.Node, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema) -
     changed = [v for op, v in _MEANING_CHANGES if op == node.op_type and low < v <= high]
     if changed:
         return f"its meaning changed at opset {changed[0]}"
-    chain = list(_versions(node.op_type, low, high))
-    for older, newer in zip(chain, chain[1:], strict=False):
+    for older, newer in itertools.pairwise(_versions(node.op_type, low, high)):
         obstacle = _signature_change(node, older, newer)
         if obstacle:
             return obstacle
@@ -114,14 +114,10 @@ def _versions(op_type: str, low: int, high: int) -> Iterator[onnx.defs.OpSchema]
 
 
 def _signature_change(node: ir.Node, older: onnx.defs.OpSchema, newer: onnx.defs.OpSchema) -> str:
+    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
     common = zip(older.inputs, newer.inputs, strict=False)
-    if any(
-        a.option != b.option and not b.option == onnx.defs.OpSchema.FormalParameterOption.Optional for a, b in common
-    ):
-        return f"inputs changed at opset {newer.since_version}"
-    if len(node.inputs) > min(older.max_input, newer.max_input) or len(node.inputs) < max(
-        older.min_input, newer.min_input
-    ):
+    fits = max(older.min_input, newer.min_input) <= len(node.inputs) <= min(older.max_input, newer.max_input)
+    if not fits or any(a.option != b.option and b.option != optional for a, b in common):
         return f"inputs changed at opset {newer.since_version}"
     if sum(bool(v.name) for v in node.outputs) > min(older.max_output, newer.max_output):
         return f"outputs changed at opset {newer.since_version}"

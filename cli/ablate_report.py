@@ -1,0 +1,111 @@
+"""How `pgc-graph ablate` presents what it finds: lines as they come, or one JSON document at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pgc_cli.progress import note, progress_bar
+
+if TYPE_CHECKING:
+    from pgc_graph.analysis.targets import Target
+    from pgc_graph.images import ImageBatch
+    from pgc_graph.studies.ablation import AblationResult, GateImpact
+    from pgc_graph.studies.ablation.scores import Scores
+
+__all__ = ["Printer", "list_targets"]
+
+
+def list_targets(targets: Sequence[Target], *, as_json: bool) -> str:
+    """Return the listing of `--list-targets`; a star marks Sigmoid→Mul tensors."""
+    if as_json:
+        from pgc_graph.results import to_json
+
+        return to_json({"targets": tuple(targets)})
+    return "\n".join(
+        f"[{index:03d}] {'*' if target.kind else ' '} {target.op_type:<8} {target.node} -> {target.tensor}"
+        for index, target in enumerate(targets)
+    )
+
+
+class Printer:
+    """Prints an ablation while it runs and when it is done."""
+
+    def __init__(self, model_path: Path, images: int, *, quiet: bool, as_json: bool) -> None:
+        self._model_path = model_path
+        self._images = images
+        self._lines = not (quiet or as_json)
+        self._as_json = as_json
+        self._done = 0
+        self._advance: Callable[[int, int], None] = lambda done, total: None
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[None]:
+        """Show a progress bar, unless lines for each image run over the same terminal."""
+        if self._lines and sys.stdout.isatty():
+            yield
+            return
+        with progress_bar("ablate") as advance:
+            self._advance = advance
+            yield
+
+    def batch(self, batch: ImageBatch, scores: Scores) -> None:
+        """Print the lines of a batch; with one image alone, its lines wait for `finish`."""
+        for path, baseline in zip(batch.paths, scores.baseline, strict=True):
+            self._done += 1
+            if self._lines and self._images > 1:
+                click.echo(f"[IMAGE {self._done:04d}] {path}: baseline={baseline:.4f}")
+        self._advance(self._done, self._images)
+
+    def finish(self, result: AblationResult) -> None:
+        """Print the aggregate: what was skipped on stderr, all else on stdout."""
+        if result.skipped_images:
+            note(f"Skipped {len(result.skipped_images)} unreadable images")
+        if result.skipped_tensors:
+            first = result.skipped_tensors[0]
+            note(
+                f"Skipped {len(result.skipped_tensors)} tensors without a gate (first: {first.subject} {first.reason})"
+            )
+        if self._as_json:
+            from pgc_graph.results import to_json
+
+            click.echo(to_json(result, model=self._model_path))
+            return
+        if self._images == 1:
+            self._single(result)
+        else:
+            baseline = result.baseline
+            click.echo(
+                f"\nProcessed {len(result.images)} images. Baseline prob: mean={baseline.mean:.4f} "
+                f"std={baseline.std:.4f} min={baseline.min:.4f} max={baseline.max:.4f}"
+            )
+        click.echo("\nAggregate feature impact (sorted by mean Δ):")
+        for impact in result.gates:
+            click.echo(_ranking_line(impact))
+
+    def _single(self, result: AblationResult) -> None:
+        if not self._lines:
+            return
+        (image,) = result.images
+        click.echo(f"[BASELINE] {image.path}: prob={image.prob:.4f}")
+        for impact in sorted(result.gates, key=lambda impact: impact.position):
+            tensor = impact.target.tensor
+            click.echo(f"[ABLATE] {tensor}: prob={impact.prob.mean:.4f} delta={impact.delta.mean:+.4f}")
+
+
+def _ranking_line(impact: GateImpact) -> str:
+    target = impact.target
+    line = (
+        f"{impact.rank:02d}. {target.op_type:<8} {target.node} ({target.tensor}) -> "
+        f"meanΔ={impact.delta.mean:+.4f} stdΔ={impact.delta.std:.4f} meanProb={impact.prob.mean:.4f}"
+    )
+    if impact.logit_delta is not None:
+        line += f" meanΔlogit={impact.logit_delta.mean:+.4f}"
+    if impact.non_finite:
+        line += f" non-finite={impact.non_finite}"
+    return line

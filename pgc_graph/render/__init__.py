@@ -1,0 +1,1 @@
+"""Numbers become pixels; nothing is computed here that a study should know."""

@@ -1,0 +1,1 @@
+"""Models and images go in, numbers come out; nothing is drawn."""

@@ -1,0 +1,187 @@
+"""Two ways to score a batch under every gate: as planned (`plan.py`), and one gate and one image at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from pgc_graph.analysis.interface import ImageInput
+from pgc_graph.errors import UnsupportedError
+from pgc_graph.passes.gates import Gate
+from pgc_graph.runtime.session import RuntimeOptions, Session, open_session
+from pgc_graph.studies.ablation.plan import Constant, ConstantsModel, Plan, Question, build_plan, constants_model
+from pgc_graph.studies.ablation.scores import Runner, Scores, pick_scores
+
+__all__ = ["PlannedRunner", "gated_runner", "planned_runner"]
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 96
+"""Gates a plan: the graph of a plan grows with each, and onnxruntime takes long to open huge graphs."""
+
+Array = NDArray[Any]
+Images = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRunner:
+    """Scores batches by plans.
+
+    Attributes:
+        run: The runner; safe to call from several threads.
+        suffix_runs: How many different results depend on the image.
+        constant_gates: How many gates cut the graph, so that one number serves all images.
+    """
+
+    run: Runner
+    suffix_runs: int
+    constant_gates: int
+
+
+def planned_runner(
+    question: Question, source: ImageInput, sample: Images, options: RuntimeOptions, *, chunk: int = CHUNK
+) -> PlannedRunner:
+    """Plan an ablation and open the sessions for it.
+
+    Args:
+        question: What is asked.
+        source: The model's image input.
+        sample: Any images `(N, ...)`; the first two are used to compute constants.
+        options: How to run.
+        chunk: Gates a plan.
+
+    Raises:
+        UnsupportedError: A tensor that should be constant is not, or has no row for each image.
+        ModelError: onnxruntime refuses or cannot run a model.
+    """
+    parts: list[tuple[Session, Plan]] = []
+    for start in range(0, len(question.tensors), chunk):
+        part = dataclasses.replace(question, tensors=question.tensors[start : start + chunk])
+        constants = _constants(part, source, sample, options)
+        plan = build_plan(part, constants)
+        logger.info("%d gates: %d nodes below them", len(part.tensors), plan.copied_nodes)
+        parts.append((open_session(plan.model, options), plan))
+    outcomes = [outcome.sources[0] for _, plan in parts for outcome in plan.outcomes]
+    live = {source for source in outcomes if isinstance(source, str)}
+    fixed = sum(not isinstance(source, str) for source in outcomes)
+    return PlannedRunner(_batched(lambda images: _run_plans(parts, source, images), source), len(live), fixed)
+
+
+def gated_runner(
+    model: ir.Model,
+    gates: Sequence[Gate],
+    value: float,
+    outputs: Sequence[str],
+    source: ImageInput,
+    options: RuntimeOptions,
+) -> Runner:
+    """Return a runner that feeds one gate and one image at a time: slow, and right for any model.
+
+    Args:
+        model: The gated model.
+        gates: Its gates, in the order of the results.
+        value: What a gate is set to.
+        outputs: Names of the score and, where there is one, the logit.
+        source: The model's image input.
+        options: How to run.
+    """
+    asked = model.clone()
+    tensors = {str(value.name): value for node in asked.graph for value in node.outputs if value.name}
+    asked.graph.outputs[:] = [tensors[name] for name in outputs]
+    dtypes = {str(item.name): item.dtype for item in asked.graph.inputs}
+    feeds = [
+        {gate.gate: np.full(gate.shape, value, (dtypes[gate.gate] or ir.DataType.FLOAT).numpy())} for gate in gates
+    ]
+    session = open_session(asked, options)
+
+    def run(images: Images) -> Scores:
+        repeated = np.repeat(images[:1], source.fixed_batch or 1, axis=0)
+        given = {source.name: repeated.astype(source.dtype.numpy())}
+        baseline = session.run(given)
+        ablated = [session.run({**given, **feed}) for feed in feeds]
+        return pick_scores(baseline, ablated, len(repeated)).rows([0])
+
+    return lambda images: _joined([run(images[index : index + 1]) for index in range(len(images))])
+
+
+def _run_plans(parts: Sequence[tuple[Session, Plan]], source: ImageInput, images: Images) -> Scores:
+    feed = {source.name: images.astype(source.dtype.numpy())}
+    baseline: list[Array] = []
+    ablated: list[list[Array]] = []
+    for session, plan in parts:
+        outputs = dict(zip(session.output_names, session.run(feed), strict=True))
+        baseline = [outputs[name] for name in plan.baseline]
+        for outcome in plan.outcomes:
+            ablated.append([outputs[item] if isinstance(item, str) else item for item in outcome.sources])
+    return pick_scores(baseline, ablated, len(images))
+
+
+def _batched(run: Runner, source: ImageInput) -> Runner:
+    """Cut batches into those that a model with a fixed batch size takes; the last one is filled up."""
+    size = source.fixed_batch
+    if size is None:
+        return run
+
+    def run_pieces(images: Images) -> Scores:
+        pieces: list[Scores] = []
+        for start in range(0, len(images), size):
+            piece = images[start : start + size]
+            filled = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
+            pieces.append(run(filled).rows(range(len(piece))))
+        return _joined(pieces)
+
+    return run_pieces
+
+
+def _joined(pieces: Sequence[Scores]) -> Scores:
+    def together(read: Callable[[Scores], Array | None]) -> Array | None:
+        arrays = [array for array in map(read, pieces) if array is not None]
+        return np.concatenate(arrays, axis=-1) if arrays else None
+
+    return Scores(
+        np.concatenate([piece.baseline for piece in pieces]),
+        np.concatenate([piece.ablated for piece in pieces], axis=1),
+        together(lambda piece: piece.baseline_logit),
+        together(lambda piece: piece.ablated_logit),
+        np.concatenate([piece.classes for piece in pieces]),
+    )
+
+
+def _constants(
+    question: Question, source: ImageInput, sample: Images, options: RuntimeOptions
+) -> list[dict[str, Constant]]:
+    """Compute what a gate at 0 makes constant; nothing where gates are set to another value."""
+    if question.value != 0:
+        return [{} for _ in question.tensors]
+    asked = constants_model(question)
+    if not asked.model.graph.outputs:
+        return [{} for _ in question.tensors]
+    session = open_session(asked.model, options)
+    counts = (1, 2) if source.fixed_batch is None else (source.fixed_batch,)
+    runs: list[dict[str, Array]] = []
+    for count in counts:
+        rows = np.resize(sample[:2], (count, *sample.shape[1:])).astype(source.dtype.numpy())
+        runs.append(dict(zip(session.output_names, session.run({source.name: rows}), strict=True)))
+    return [_read_constants(names, asked, runs) for names in asked.names]
+
+
+def _read_constants(names: dict[str, str], asked: ConstantsModel, runs: list[dict[str, Array]]) -> dict[str, Constant]:
+    found: dict[str, Constant] = {}
+    for original, name in names.items():
+        # Adding 0 turns -0 into 0, so that equal constants have equal bytes.
+        one = runs[0][name] + np.zeros((), runs[0][name].dtype)
+        more = runs[-1][name]
+        batched = one.shape != more.shape
+        if batched and more.shape != (2, *one.shape[1:]):
+            raise UnsupportedError(f"tensor {original!r} has not one row for each image")
+        if not np.allclose(more, one, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise UnsupportedError(f"tensor {original!r} should be constant below a gate, but is not")
+        found[original] = Constant(np.ascontiguousarray(one), batched)
+    return found

@@ -1,0 +1,168 @@
+"""Everything before the first image counts: which tensors can be gated, and which way the model may be run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from pgc_graph.analysis.interface import ImageInput, image_input, score_output
+from pgc_graph.analysis.logit import logit_tensor
+from pgc_graph.analysis.targets import Target
+from pgc_graph.errors import ModelError, OptionError, UnsupportedError
+from pgc_graph.passes.gates import GatedModel, insert_gates
+from pgc_graph.passes.rewrite import Skip
+from pgc_graph.passes.shapes import infer_shapes
+from pgc_graph.runtime.providers import choose_provider
+from pgc_graph.runtime.session import RuntimeOptions, available_cores
+from pgc_graph.studies.ablation.engine import gated_runner, planned_runner
+from pgc_graph.studies.ablation.plan import Question
+from pgc_graph.studies.ablation.result import EngineReport
+from pgc_graph.studies.ablation.scores import Runner, largest_difference
+
+__all__ = ["Choice", "Prepared", "choose_runner", "prepare"]
+
+logger = logging.getLogger(__name__)
+
+_TOLERANCE = {ir.DataType.FLOAT16: 1e-2}
+_DEFAULT_TOLERANCE = 1e-5
+_ROUNDING_MARGIN = 4
+_ROUNDING_LIMIT = 1e-2
+_CHECKED_GATES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model that is ready to be ablated.
+
+    Attributes:
+        model: The model without gates, its tensors typed.
+        gated: The model with gates.
+        targets: The tensors that can be gated, in the order of `gated.gates`.
+        skipped: The others.
+        source: The image input.
+        outputs: The score and, where there is one, the logit.
+        value: What tensors are scaled by.
+        options: Where to run.
+    """
+
+    model: ir.Model
+    gated: GatedModel
+    targets: tuple[Target, ...]
+    skipped: tuple[Skip, ...]
+    source: ImageInput
+    outputs: tuple[str, ...]
+    value: float
+    options: RuntimeOptions
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """How batches are scored: by which function, on how many threads, and why."""
+
+    run: Runner
+    workers: int
+    report: EngineReport
+
+
+def prepare(model: ir.Model, targets: Sequence[Target], value: float, options: RuntimeOptions) -> Prepared:
+    """Check a model and gate it.
+
+    Raises:
+        UnsupportedError: The model is no image classifier, or none of the tensors can be gated.
+        OptionError: The value is not finite.
+    """
+    if not math.isfinite(value):
+        raise OptionError(f"ablation value {value} makes no sense; expected a finite number")
+    score = score_output(model)
+    logit = logit_tensor(score)
+    outputs = [str(score.name)]
+    if logit is not None and logit.producer() is not None:
+        outputs.append(str(logit.name))
+    gated = insert_gates(model, [target.tensor for target in targets])
+    names = {gate.tensor for gate in gated.gates}
+    unsuited = tuple(skip for skip in gated.skipped if skip.subject not in names)
+    if not names:
+        reason = f"{unsuited[0].subject} {unsuited[0].reason}" if unsuited else "none was chosen"
+        raise UnsupportedError(f"none of the {len(targets)} tensors can be gated: {reason}; choose others")
+    return Prepared(
+        model=_typed(model, names),
+        gated=gated,
+        targets=tuple({target.tensor: target for target in targets if target.tensor in names}.values()),
+        skipped=unsuited,
+        source=image_input(model),
+        outputs=tuple(outputs),
+        value=value,
+        options=options,
+    )
+
+
+def choose_runner(prepared: Prepared, sample: NDArray[np.float32]) -> Choice:
+    """Plan the ablation and check the plan on the first and the last image of a batch; else run the plain way.
+
+    Args:
+        prepared: From `prepare`.
+        sample: A batch of images, at least one.
+
+    Raises:
+        ModelError: onnxruntime cannot run the model.
+    """
+    provider = choose_provider(prepared.options.provider)
+    workers = (prepared.options.threads or available_cores()) if provider == "cpu" else 1
+    options = dataclasses.replace(prepared.options, provider=provider, threads=1)
+    question = Question(
+        prepared.model, tuple(target.tensor for target in prepared.targets), prepared.value, prepared.outputs
+    )
+    try:
+        planned = planned_runner(question, prepared.source, sample, options)
+        difference, allowed = _self_check(prepared, planned.run, sample, options)
+    except ModelError as error:
+        reason = str(error)
+    else:
+        if difference <= allowed:
+            logger.info("planned: %d runs below gates, checked to %.1e", planned.suffix_runs, difference)
+            report = EngineReport(provider, "planned", "", planned.suffix_runs, planned.constant_gates, difference)
+            return Choice(planned.run, workers, report)
+        reason = (
+            f"it differs by {difference:.1e} from the plain way, allowed {allowed:.1e}; rows may depend on each other"
+        )
+    run = _gated(prepared, range(len(prepared.targets)), options)
+    logger.warning("the batched plan does not fit this model, so each gate and image is run by itself: %s", reason)
+    return Choice(run, workers, EngineReport(provider, "plain", reason, len(prepared.targets), 0, None))
+
+
+def _self_check(
+    prepared: Prepared, run: Runner, sample: NDArray[np.float32], options: RuntimeOptions
+) -> tuple[float, float]:
+    """Return how far the plan is from the plain way on two images, and how far it may be."""
+    # Rows that depend on each other show only in company: a single image is joined by its negative.
+    images = sample if len(sample) > 1 else np.concatenate([sample, -sample])
+    rows = sorted({0, len(sample) - 1})
+    count = len(prepared.targets)
+    checked = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_GATES)).round().astype(int)).tolist()
+    planned = run(images).rows(rows).gates(checked)
+    plain = _gated(prepared, checked, options)(images[rows])
+    difference = largest_difference(planned, plain)
+    allowed = _TOLERANCE.get(prepared.source.dtype, _DEFAULT_TOLERANCE)
+    if difference > allowed:
+        # Some networks amplify rounding. How much shows where onnxruntime computes the same in another order.
+        reordered = _gated(prepared, checked, dataclasses.replace(options, optimise=False))(images[rows])
+        rounding = largest_difference(reordered, plain)
+        allowed = max(allowed, min(_ROUNDING_LIMIT, _ROUNDING_MARGIN * rounding))
+    return difference, allowed
+
+
+def _gated(prepared: Prepared, gates: Sequence[int], options: RuntimeOptions) -> Runner:
+    chosen = [prepared.gated.gates[index] for index in gates]
+    return gated_runner(prepared.gated.model, chosen, prepared.value, prepared.outputs, prepared.source, options)
+
+
+def _typed(model: ir.Model, names: set[str]) -> ir.Model:
+    untyped = any(value.dtype is None for node in model.graph for value in node.outputs if value.name in names)
+    return infer_shapes(model) if untyped else model

@@ -1,0 +1,104 @@
+"""The ablation as one would write it down first: the whole model, once per image and gate, on raw protos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+__all__ = ["PlainScores", "plain_ablation"]
+
+_NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+@dataclass(frozen=True, eq=False)
+class PlainScores:
+    """`baseline` (images,) and `ablated` (gates, images); the same of the logit where one was asked for."""
+
+    baseline: NDArray[np.float64]
+    ablated: NDArray[np.float64]
+    baseline_logit: NDArray[np.float64] | None
+    ablated_logit: NDArray[np.float64] | None
+
+
+def plain_ablation(
+    model: onnx.ModelProto,
+    images: NDArray[np.float32],
+    tensors: Sequence[str],
+    *,
+    value: float = 0.0,
+    logit: str | None = None,
+    optimise: bool = False,
+) -> PlainScores:
+    """Scale each tensor on each image, one run each; what counts is the output that is the largest without scaling.
+
+    With `optimise`, onnxruntime runs as it comes: its own graph rewriting, all cores.
+    """
+    outputs = [model.graph.output[-1].name, *([logit] if logit else [])]
+    session = _session(_scalable(model, tensors), outputs, optimise=optimise)
+    ones = {f"factor_{index}": 1.0 for index in range(len(tensors))}
+    baseline = np.empty((len(outputs), len(images)))
+    ablated = np.empty((len(outputs), len(tensors), len(images)))
+    for column, image in enumerate(images):
+        raw = _run(session, image, ones)
+        best = int(np.argmax(raw[0]))
+        baseline[:, column] = [row[best] for row in raw]
+        for gate in range(len(tensors)):
+            ablated[:, gate, column] = [row[best] for row in _run(session, image, {**ones, f"factor_{gate}": value})]
+    if logit is None:
+        return PlainScores(baseline[0], ablated[0], None, None)
+    return PlainScores(baseline[0], ablated[0], baseline[1], ablated[1])
+
+
+def _scalable(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """Multiply each tensor by an input `factor_<index>`; every reader, and the graph output, sees the product."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    kinds = {
+        info.name: info.type.tensor_type.elem_type for info in [*inferred.graph.value_info, *inferred.graph.output]
+    }
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in changed.graph.node:
+        nodes.append(node)
+        for position, name in enumerate(node.output):
+            if name not in tensors:
+                continue
+            index = list(tensors).index(name)
+            changed.graph.input.append(onnx.helper.make_tensor_value_info(f"factor_{index}", kinds[name], []))
+            node.output[position] = f"source_{index}"
+            nodes.append(onnx.helper.make_node("Mul", [f"source_{index}", f"factor_{index}"], [name]))
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del changed.graph.node[:]
+    changed.graph.node.extend(copies)
+    return changed
+
+
+def _session(model: onnx.ModelProto, outputs: Sequence[str], *, optimise: bool) -> Any:
+    known = {info.name: info for info in model.graph.output}
+    del model.graph.output[:]
+    model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimise:
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, image: NDArray[np.float32], factors: dict[str, float]) -> list[NDArray[np.float64]]:
+    feeds: dict[str, NDArray[Any]] = {}
+    rows = 1
+    for source in session.get_inputs():
+        kind = _NUMPY[source.type]
+        if source.name in factors:
+            feeds[source.name] = np.asarray(factors[source.name], kind)
+        else:
+            rows = source.shape[0] if isinstance(source.shape[0], int) else 1
+            feeds[source.name] = np.repeat(image[None], rows, axis=0).astype(kind)
+    return [np.asarray(array, np.float64).reshape(rows, -1)[0] for array in session.run(None, feeds)]
