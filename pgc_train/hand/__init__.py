@@ -1,0 +1,1 @@
+"""A drawn hand, from bones to pixels: numpy and Pillow only, no torch."""
