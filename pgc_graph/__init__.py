@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     from pgc_graph.images import Preprocess, find_images
     from pgc_graph.modelio import load, save
     from pgc_graph.passes.batchnorm import fold_batchnorm
+    from pgc_graph.passes.gates import insert_gates
     from pgc_graph.passes.names import fill_names
     from pgc_graph.passes.opset import convert_opset
     from pgc_graph.passes.rewrite import Rewrite
     from pgc_graph.passes.simplify import simplify
+    from pgc_graph.passes.taps import add_taps
+    from pgc_graph.render.heatmaps import save_heatmaps
     from pgc_graph.runtime.parity import assert_parity, compare
     from pgc_graph.runtime.session import RuntimeOptions
+    from pgc_graph.studies.ablation import ablate
+    from pgc_graph.studies.heatmap import activation_maps
 
     __version__: str
 
@@ -45,6 +50,9 @@ __all__ = [
     "Target",
     "TargetQuery",
     "__version__",
+    "ablate",
+    "activation_maps",
+    "add_taps",
     "assert_parity",
     "build_pgc",
     "compare",
@@ -54,10 +62,12 @@ __all__ = [
     "find_targets",
     "fold_batchnorm",
     "init_weights",
+    "insert_gates",
     "load",
     "load_weights",
     "preset",
     "save",
+    "save_heatmaps",
     "select_targets",
     "simplify",
     "summarise",
@@ -73,12 +83,17 @@ _HOMES = {
     "images": ("Preprocess", "find_images"),
     "modelio": ("load", "save"),
     "passes.batchnorm": ("fold_batchnorm",),
+    "passes.gates": ("insert_gates",),
     "passes.names": ("fill_names",),
     "passes.opset": ("convert_opset",),
     "passes.rewrite": ("Rewrite",),
     "passes.simplify": ("simplify",),
+    "passes.taps": ("add_taps",),
+    "render.heatmaps": ("save_heatmaps",),
     "runtime.parity": ("assert_parity", "compare"),
     "runtime.session": ("RuntimeOptions",),
+    "studies.ablation": ("ablate",),
+    "studies.heatmap": ("activation_maps",),
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
 

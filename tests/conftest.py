@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -64,22 +63,10 @@ def photos() -> Path:
 
 @pytest.fixture(scope="session")
 def pgc_model() -> Callable[[str], ir.Model]:
-    """A PGC model by variant, with seeded weights and BatchNorm statistics that do something; a fresh one each call."""
-    from pgc_graph import modelio
+    """A PGC model by variant that behaves like a trained one (see `calibrated`); a fresh one each call."""
+    from calibrated import calibrated_pgc
 
-    return lambda variant: modelio.load(_pgc_bytes(variant))
-
-
-@functools.cache
-def _pgc_bytes(variant: str) -> bytes:
-    from lively_weights import lively_weights
-
-    from pgc_graph.build.pgc import build_pgc
-    from pgc_graph.build.spec import preset
-
-    spec = preset(variant)
-    data: bytes = build_pgc(spec, lively_weights(spec, seed=7)).SerializeToString()
-    return data
+    return calibrated_pgc
 
 
 @pytest.fixture

@@ -106,7 +106,9 @@ def score_output(model: ir.Model) -> ir.Value:
     outputs = [value for value in model.graph.outputs if len(value.shape or ()) <= 2]
     if not outputs:
         names = ", ".join(repr(value.name) for value in model.graph.outputs)
-        raise UnsupportedError(f"no output of the model is a score (found {names}); expected (N), (N, 1) or (N, classes)")
+        raise UnsupportedError(
+            f"no output of the model is a score (found {names}); expected (N), (N, 1) or (N, classes)"
+        )
     return outputs[-1]
 
 

@@ -141,7 +141,8 @@ def _count(graph: ir.Graph) -> tuple[Counter[str], list[UncountedNode]]:
     for node in graph:
         bodies = [_count(body) for body in _bodies(node)]
         if bodies and node.op_type == "If":
-            counts += max((branch for branch, _ in bodies), key=lambda branch: branch.total())
+            costliest = max((branch for branch, _ in bodies), key=lambda branch: branch.total())
+            counts += costliest
             uncounted += [node for _, missing in bodies for node in missing]
         elif any(body.total() or missing for body, missing in bodies):
             uncounted.append(_uncounted(node, "its body runs an unknown number of times"))

@@ -129,4 +129,6 @@ def _nothing_message(query: TargetQuery, total: int) -> str:
         )
         if values
     ]
-    return f"no tensor matches {' and '.join(filters) or 'the filters'} ({total} tensors); list them with --list-targets"
+    return (
+        f"no tensor matches {' and '.join(filters) or 'the filters'} ({total} tensors); list them with --list-targets"
+    )

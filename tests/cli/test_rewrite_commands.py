@@ -46,7 +46,9 @@ def test_command_writes_a_valid_equal_model_and_says_so(run_cli: Cli, source: Pa
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_optimize_folds_every_batchnorm_and_prints_a_parity_line_a_step(run_cli: Cli, source: Path, tmp_path: Path) -> None:
+def test_optimize_folds_every_batchnorm_and_prints_a_parity_line_a_step(
+    run_cli: Cli, source: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.onnx"
     result = run_cli("optimize", source, "-o", out, "--opset", "13")
     lines = result.stdout.splitlines()

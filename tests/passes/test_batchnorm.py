@@ -332,7 +332,8 @@ def test_overflow_of_float16_is_declined_by_name() -> None:
 
 
 def test_new_bias_name_does_not_collide() -> None:
-    text = f"(float[n, 4, 5, 5] x) => (float[n, 4, h, k] y) {{ t = Conv (x, w) u = {BN} (t, s, b, m, v) y = Add (u, w_bias) }}"
+    text = f"""(float[n, 4, 5, 5] x) => (float[n, 4, h, k] y) {{
+        t = Conv (x, w) u = {BN} (t, s, b, m, v) y = Add (u, w_bias) }}"""
     weights = {"w": random(4, 4, 1, 1), "w_bias": random(1), **bn_parameters(4)}
     rewrite = check(make(text, weights), {"x": random(2, 4, 5, 5)})
     assert operators(rewrite.model) == ["Conv", "Add"]

@@ -104,7 +104,7 @@ def test_pgc_on_photographs_equals_plain_loop(variant: str, value: float, photos
 def test_pgc_needs_no_more_runs_than_its_graph_implies(variant: str, runs: int, cuts: int) -> None:
     model = calibrated_pgc(variant)
     targets = select_targets(find_targets(model), TargetQuery())
-    engine = ablate_batches(model, batches_of(smooth_images(2)), targets).engine
+    engine = ablate_batches(model, batches_of(smooth_images(3)), targets).engine
     assert (engine.suffix_runs, engine.constant_gates) == (runs, cuts)
     assert engine.self_check is not None
     assert engine.self_check < 1e-5
@@ -114,16 +114,16 @@ def test_pgc_needs_no_more_runs_than_its_graph_implies(variant: str, runs: int, 
     ("name", "size", "query"),
     [
         pytest.param("resnet20_cifar10", 32, EVERY, id="residual"),
-        pytest.param("resnet20_cifar10_dynamo", 32, TargetQuery(op_types=("Relu", "Add", "Conv")), id="shape-chains"),
+        pytest.param("resnet20_cifar10_dynamo", 32, EVERY, id="shape-chains-and-several-plans"),
         pytest.param("mnasnet_small", 224, TargetQuery(), id="depthwise-se"),
         pytest.param("dla46c", 224, TargetQuery(op_types=("Concat",)), id="concat"),
-        pytest.param("efficientnet_b0", 224, TargetQuery(limit=24), id="efficientnet"),
+        pytest.param("efficientnet_b0", 224, TargetQuery(limit=16), id="efficientnet"),
     ],
 )
 def test_public_architecture_equals_plain_loop(
     name: str, size: int, query: TargetQuery, corpus_model: Callable[[str], Path]
 ) -> None:
-    result = check(modelio.load(corpus_model(name)), random_images(2, 3, size, size), query)
+    result = check(modelio.load(corpus_model(name)), random_images(3, 3, size, size), query)
     assert result.engine.method == "planned"
 
 
@@ -172,11 +172,17 @@ def test_rows_that_depend_on_each_other_are_run_the_plain_way(body: str, caplog:
     assert "run by itself" in caplog.text
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_single_image_of_a_batch_dependent_graph_is_noticed(count: int) -> None:
+def test_batch_dependent_graph_is_noticed_though_images_come_one_by_one() -> None:
     model = graph("p = Relu (x)  m = ReduceMean <axes = [0]> (p)  last = Sub (p, m)")
-    result = check(model, random_images(count, 3, 4, 4), TargetQuery(regexes=("^p$",)))
+    result = check(model, random_images(3, 3, 4, 4), TargetQuery(regexes=("^p$",)), size=1)
     assert result.engine.method == "plain"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_images_are_not_worth_a_plan(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    result = check(calibrated_pgc("s"), smooth_images(count), TargetQuery(), logit=PGC_LOGIT)
+    assert (result.engine.method, result.engine.note) == ("plain", "few images")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

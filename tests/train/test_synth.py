@@ -85,7 +85,7 @@ def test_written_files_are_rgb_pictures_named_by_pose(tmp_path: Path) -> None:
     for path in (tmp_path / "set").rglob("*.png"):
         with Image.open(path) as image:
             assert (image.size, image.mode) == ((40, 40), "RGB")
-        pose = path.stem.split("_", 2)[2]
+        pose = path.stem.split("_", 1)[1]
         assert (path.parent.name == "pointing") == (pose in POINTING)
     assert seen == [(done, 6) for done in range(1, 7)]
     assert not list((tmp_path / "set").rglob("*.part"))

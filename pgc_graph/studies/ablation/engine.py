@@ -45,9 +45,7 @@ class PlannedRunner:
     constant_gates: int
 
 
-def planned_runner(
-    question: Question, source: ImageInput, sample: Images, options: RuntimeOptions, *, chunk: int = CHUNK
-) -> PlannedRunner:
+def planned_runner(question: Question, source: ImageInput, sample: Images, options: RuntimeOptions) -> PlannedRunner:
     """Plan an ablation and open the sessions for it.
 
     Args:
@@ -55,22 +53,21 @@ def planned_runner(
         source: The model's image input.
         sample: Any images `(N, ...)`; the first two are used to compute constants.
         options: How to run.
-        chunk: Gates a plan.
 
     Raises:
         UnsupportedError: A tensor that should be constant is not, or has no row for each image.
         ModelError: onnxruntime refuses or cannot run a model.
     """
     parts: list[tuple[Session, Plan]] = []
-    for start in range(0, len(question.tensors), chunk):
-        part = dataclasses.replace(question, tensors=question.tensors[start : start + chunk])
+    for start in range(0, len(question.tensors), CHUNK):
+        part = dataclasses.replace(question, tensors=question.tensors[start : start + CHUNK])
         constants = _constants(part, source, sample, options)
         plan = build_plan(part, constants)
         logger.info("%d gates: %d nodes below them", len(part.tensors), plan.copied_nodes)
         parts.append((open_session(plan.model, options), plan))
-    outcomes = [outcome.sources[0] for _, plan in parts for outcome in plan.outcomes]
-    live = {source for source in outcomes if isinstance(source, str)}
-    fixed = sum(not isinstance(source, str) for source in outcomes)
+    scores = [(part, outcome.sources[0]) for part, (_, plan) in enumerate(parts) for outcome in plan.outcomes]
+    live = {(part, source) for part, source in scores if isinstance(source, str)}
+    fixed = sum(not isinstance(source, str) for _, source in scores)
     return PlannedRunner(_batched(lambda images: _run_plans(parts, source, images), source), len(live), fixed)
 
 

@@ -21,7 +21,7 @@ from pgc_graph.passes.rewrite import Skip
 from pgc_graph.passes.shapes import infer_shapes
 from pgc_graph.runtime.providers import choose_provider
 from pgc_graph.runtime.session import RuntimeOptions, available_cores
-from pgc_graph.studies.ablation.engine import gated_runner, planned_runner
+from pgc_graph.studies.ablation.engine import PlannedRunner, gated_runner, planned_runner
 from pgc_graph.studies.ablation.plan import Question
 from pgc_graph.studies.ablation.result import EngineReport
 from pgc_graph.studies.ablation.scores import Runner, largest_difference
@@ -35,6 +35,7 @@ _DEFAULT_TOLERANCE = 1e-5
 _ROUNDING_MARGIN = 4
 _ROUNDING_LIMIT = 1e-2
 _CHECKED_GATES = 64
+_CHECKED_IMAGES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +104,13 @@ def prepare(model: ir.Model, targets: Sequence[Target], value: float, options: R
     )
 
 
-def choose_runner(prepared: Prepared, sample: NDArray[np.float32]) -> Choice:
+def choose_runner(prepared: Prepared, sample: NDArray[np.float32], *, all_images: bool = False) -> Choice:
     """Plan the ablation and check the plan on the first and the last image of a batch; else run the plain way.
 
     Args:
         prepared: From `prepare`.
         sample: A batch of images, at least one.
+        all_images: Whether there are no others; with one or two, checking a plan costs as much as the plain way.
 
     Raises:
         ModelError: onnxruntime cannot run the model.
@@ -116,25 +118,36 @@ def choose_runner(prepared: Prepared, sample: NDArray[np.float32]) -> Choice:
     provider = choose_provider(prepared.options.provider)
     workers = (prepared.options.threads or available_cores()) if provider == "cpu" else 1
     options = dataclasses.replace(prepared.options, provider=provider, threads=1)
-    question = Question(
-        prepared.model, tuple(target.tensor for target in prepared.targets), prepared.value, prepared.outputs
-    )
+    if all_images and len(sample) <= _CHECKED_IMAGES:
+        run = _gated(prepared, range(len(prepared.targets)), options)
+        return Choice(run, workers, EngineReport(provider, "plain", "few images", len(prepared.targets), 0, None))
+    planned, difference, reason = _try_plan(prepared, sample, options)
+    if planned is not None:
+        report = EngineReport(provider, "planned", "", planned.suffix_runs, planned.constant_gates, difference)
+        return Choice(planned.run, workers, report)
+    run = _gated(prepared, range(len(prepared.targets)), options)
+    logger.warning("the batched plan does not fit this model, so each gate and image is run by itself: %s", reason)
+    return Choice(run, workers, EngineReport(provider, "plain", reason, len(prepared.targets), 0, None))
+
+
+def _try_plan(
+    prepared: Prepared, sample: NDArray[np.float32], options: RuntimeOptions
+) -> tuple[PlannedRunner | None, float, str]:
+    """Return the planned runner and its distance from the plain way, or why it does not hold."""
+    tensors = tuple(target.tensor for target in prepared.targets)
+    question = Question(prepared.model, tensors, prepared.value, prepared.outputs)
     try:
         planned = planned_runner(question, prepared.source, sample, options)
         difference, allowed = _self_check(prepared, planned.run, sample, options)
     except ModelError as error:
-        reason = str(error)
-    else:
-        if difference <= allowed:
-            logger.info("planned: %d runs below gates, checked to %.1e", planned.suffix_runs, difference)
-            report = EngineReport(provider, "planned", "", planned.suffix_runs, planned.constant_gates, difference)
-            return Choice(planned.run, workers, report)
+        return None, float("nan"), str(error)
+    if difference > allowed:
         reason = (
             f"it differs by {difference:.1e} from the plain way, allowed {allowed:.1e}; rows may depend on each other"
         )
-    run = _gated(prepared, range(len(prepared.targets)), options)
-    logger.warning("the batched plan does not fit this model, so each gate and image is run by itself: %s", reason)
-    return Choice(run, workers, EngineReport(provider, "plain", reason, len(prepared.targets), 0, None))
+        return None, difference, reason
+    logger.info("planned: %d runs below gates, checked to %.1e", planned.suffix_runs, difference)
+    return planned, difference, ""
 
 
 def _self_check(

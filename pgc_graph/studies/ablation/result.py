@@ -78,7 +78,7 @@ class EngineReport:
     Attributes:
         provider: Where the model ran.
         method: `planned` (what depends on the gates, a batch at a time) or `plain` (each gate and image by itself).
-        note: Why the plain way was taken, or empty.
+        note: Why the plain way was taken (`few images`, or what is wrong with the plan), or empty.
         suffix_runs: Different results that depend on the image, for all gates together.
         constant_gates: Gates that cut the graph: with them, the score is the same number for all images.
         self_check: The largest |Δ| between the planned and the plain way on two images; None if not planned.

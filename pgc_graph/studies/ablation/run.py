@@ -89,10 +89,13 @@ def ablate_batches(
     prepared = prepare(model, targets, value, runtime or RuntimeOptions())
     waiting = iter(batches)
     first, skipped = _first_with_images(waiting)
-    choice = choose_runner(prepared, first.tensor)
+    second = next(waiting, None)
+    choice = choose_runner(prepared, first.tensor, all_images=second is None)
     collector = Collector(prepared.targets, has_logit=len(prepared.outputs) > 1)
     stopped = stop or (lambda: False)
-    todo = itertools.takewhile(lambda batch: not stopped(), itertools.chain([first], waiting))
+    todo = itertools.takewhile(
+        lambda batch: not stopped(), itertools.chain([first], [second] if second else [], waiting)
+    )
     for batch, scores in in_order(choice.run, todo, choice.workers):
         skipped.extend(batch.skipped)
         if scores is not None:
