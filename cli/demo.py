@@ -28,8 +28,8 @@ def command(output_dir: Path) -> None:
     """
     import pgc_models
 
-    crops, large = pgc_models.crops_folder(), pgc_models.model_path("l")
-    photo = min((crops / "pointing").glob("*.png"))
+    pointing, large = pgc_models.crops_folder() / "pointing", pgc_models.model_path("l")
+    crop = pointing / "synth000025_index.png"
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -37,8 +37,19 @@ def command(output_dir: Path) -> None:
     clean = output_dir / "pgc_s_clean.onnx"
     _run("optimize", pgc_models.source_path("s"), "-o", clean)
     _run("inspect", clean)
-    _run("ablate", "--model", large, "--image-dir", crops, "--quiet", "--topk-output-dir", output_dir / "ablation")
-    _run("heatmap", "--model", large, "--image", photo, "--output-dir", output_dir / "heatmaps", "--composite-topk", 6)
+    _run(
+        "ablate",
+        "--model",
+        large,
+        "--image-dir",
+        pointing,
+        "--topk-image",
+        crop,
+        "--quiet",
+        "--topk-output-dir",
+        output_dir / "ablation",
+    )
+    _run("heatmap", "--model", large, "--image", crop, "--output-dir", output_dir / "heatmaps", "--composite-topk", 6)
     click.echo(f"""
 Done. Look at
   {output_dir / "ablation" / "ablation_top_features.png"}   the six tensors that the model depends on most
