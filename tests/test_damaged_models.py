@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from sample_models import rich_model
 
 from pgc_graph import modelio
 from pgc_graph.errors import ModelError, ModelFileError
+from sample_models import rich_model
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx_ir.testing import assert_onnx_proto_equal
-from sample_models import rich_model
 
 from pgc_graph import modelio
 from pgc_graph.errors import ModelError, ModelFileError, OptionError, PgcGraphError
+from sample_models import rich_model
 
 BACKEND = Path(onnx.__file__).parent / "backend" / "test" / "data"
 BACKEND_FILES = sorted(path.relative_to(BACKEND).as_posix() for path in BACKEND.rglob("*.onnx"))

@@ -12,10 +12,9 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from conftest import CORPUS_NAMES
 from hypothesis import HealthCheck, given, settings
-from random_networks import networks
 
+from conftest import CORPUS_NAMES
 from pgc_graph import modelio
 from pgc_graph.passes.batchnorm import fold_batchnorm
 from pgc_graph.passes.names import fill_names
@@ -23,6 +22,7 @@ from pgc_graph.passes.opset import convert_opset
 from pgc_graph.passes.rewrite import Rewrite
 from pgc_graph.passes.simplify import simplify
 from pgc_graph.runtime.parity import compare, random_feeds
+from random_networks import networks
 
 Pass = Callable[[ir.Model], Rewrite]
 PASSES: dict[str, Pass] = {

@@ -37,7 +37,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_session_in_the_readme_runs_as_it_stands(checkout: Path) -> None:
     session = [line for line in shell_lines(README) if line.startswith("pgc-graph")]
-    assert len(session) >= 5
+    assert len(session) == 4
     for line in session:
         command = [sys.executable, "-m", "pgc_cli.main", *shlex.split(line)[1:]]
         result = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from calibrated import calibrated_pgc, smooth_images
 from click.testing import Result
 from PIL import Image
-from reference.plain_ablation import plain_ablation
 
+from calibrated import calibrated_pgc, smooth_images
 from pgc_graph import modelio
 from pgc_graph.analysis.targets import TargetQuery, find_targets, select_targets
+from reference.plain_ablation import plain_ablation
 
 Run = Callable[..., Result]
 NUMBER = r"[+-]?\d+\.\d{4}"

@@ -10,13 +10,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from calibrated import calibrated_pgc, smooth_images
 from hypothesis import HealthCheck, given, settings
 from numpy.typing import NDArray
 from PIL import Image
-from random_networks import networks
-from reference.plain_ablation import plain_ablation
 
+from calibrated import calibrated_pgc, smooth_images
 from pgc_graph import modelio
 from pgc_graph.analysis.targets import Target, TargetQuery, find_targets, select_targets
 from pgc_graph.errors import ImageError, OptionError, UnsupportedError
@@ -24,6 +22,8 @@ from pgc_graph.images import ImageBatch, find_images, preprocess_from_metadata, 
 from pgc_graph.runtime.session import RuntimeOptions
 from pgc_graph.studies.ablation import AblationResult, ablate, ablate_batches
 from pgc_graph.studies.ablation.scores import Scores
+from random_networks import networks
+from reference.plain_ablation import plain_ablation
 
 EVERY = TargetQuery(include_all=True)
 PGC_LOGIT = "/base_model/Squeeze_output_0"
