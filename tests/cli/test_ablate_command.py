@@ -223,7 +223,7 @@ BAD_INPUT = {
     "missing-folder": ("--model pgc_s.onnx --image-dir nowhere", "does not exist"),
     "empty-folder": ("--model pgc_s.onnx --image-dir empty", "no images in empty"),
     "missing-image": ("--model pgc_s.onnx --image none.png", "image not found: none.png"),
-    "only-broken-images": ("--model pgc_s.onnx --image-dir broken", "image not found: none.png"),
+    "only-broken-images": ("--model pgc_s.onnx --image-dir broken", "none of the 1 images could be read"),
     "no-match": ("--model pgc_s.onnx --image-dir images --name-contains nowhere", "no tensor matches"),
     "bad-regex": ("--model pgc_s.onnx --image-dir images --regex (", "malformed"),
     "zero-std": ("--model pgc_s.onnx --image-dir images --std 0 1 1", "std (0.0, 1.0, 1.0)"),
