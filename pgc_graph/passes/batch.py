@@ -56,7 +56,9 @@ def set_batch(model: ir.Model, batch: Size) -> Rewrite:
         UnsupportedError: The model has no batch dimension, or a node hard-codes it in a way that cannot be undone.
     """
     if (isinstance(batch, int) and batch < 1) or (isinstance(batch, str) and not batch.isidentifier()):
-        raise OptionError(f"batch {batch!r} is no size and no name; expected a number of at least 1, or a name like batch")
+        raise OptionError(
+            f"batch {batch!r} is no size and no name; expected a number of at least 1, or a name like batch"
+        )
     old = _first(batch_inputs(model)[0])
     names = [str(value.name) for value in batch_inputs(model)]
     skipped = [
@@ -102,7 +104,7 @@ def _settle_output(value: ir.Value, stated: ir.Shape | None, old: Size | None, b
     for axis, dim in enumerate(inferred if inferred is not None else ()):
         # A stated number that inference does not confirm may have been a multiple of the old batch size.
         if isinstance(dim, int) or (isinstance(old, int) and isinstance(dims[axis], int)):
-            dims[axis] = dim if isinstance(dim, int) or dim.value == batch else None
+            dims[axis] = dim if isinstance(dim, int) else batch if dim.value == batch else None
     if dims and old is not None and _plain(stated[0]) == old and (inferred is None or dims[0] in (None, old)):
         dims[0] = batch
     value.shape = ir.Shape(dims)

@@ -44,7 +44,9 @@ def free_operands(model: ir.Model, known: ir.Model, old: int, batch: int | str) 
     shapes: dict[str, Dims] | None = None
     for node in pending:
         if node.op_type == "Reshape" and opset < _RESHAPE_BY_INPUT_OPSET:
-            raise _refusal(node, f"before opset {_RESHAPE_BY_INPUT_OPSET} its target is an attribute; convert the opset")
+            raise _refusal(
+                node, f"before opset {_RESHAPE_BY_INPUT_OPSET} its target is an attribute; convert the opset"
+            )
         target = _constant_target(node, model)
         if target is None:
             continue
@@ -104,17 +106,19 @@ def _free_target(
     old_data = [dim for dim in old_shape or () if isinstance(dim, int)]
     if data is None or old_shape is None or len(old_data) < len(old_shape):
         if old in target[:1]:
-            raise _refusal(node, f"its target {target} may hard-code the batch, and the shape of its operand is unknown")
+            raise _refusal(
+                node, f"its target {target} may hard-code the batch, and the shape of its operand is unknown"
+            )
         return target
     try:
         if node.op_type != "Reshape":
             return _aligned_target(node, target, data, old, batch)
-        if node.attributes.get_int("allowzero", 0) and 0 in target:
+        if _allows_zero(node) and 0 in target:
             raise ValueError(f"its target {target} asks for dimensions of size 0 (allowzero)")
         new = reshape_target(target, data, old_data, old)
     except ValueError as error:
-        raise _refusal(node, f"{error}") from error
-    if 0 in new and node.attributes.get_int("allowzero", 0):
+        raise _refusal(node, str(error)) from error
+    if 0 in new and _allows_zero(node):
         del node.attributes["allowzero"]
     return new
 
@@ -130,6 +134,11 @@ def _aligned_target(node: ir.Node, target: list[int], data: Dims, old: int, batc
     if isinstance(batch, str):
         raise ValueError(f"its sizes {target} hard-code the batch; give it scales, or a fixed batch")
     return [*target[:place], batch, *target[place + 1 :]]
+
+
+def _allows_zero(node: ir.Node) -> bool:
+    attribute = node.attributes.get("allowzero")
+    return attribute is not None and attribute.as_int() != 0
 
 
 def _constant_target(node: ir.Node, model: ir.Model) -> list[int] | None:

@@ -1,7 +1,7 @@
 """Rename tensors and nodes by a regular expression, in every scope at once.
 
-1. A tensor is renamed where it is made: uses, captures in subgraphs, graph inputs and outputs follow, and so do quantisation
-   annotations that name it.
+1. A tensor is renamed where it is made: uses, captures in subgraphs, graph inputs and outputs follow, and so do
+   quantisation annotations that name it.
 2. The main graph and the subgraphs in it share one space of names (ONNX IR specification, "Names Within a Graph"); each
    model-local function has a space of its own.
 3. Two names of one space must not become one. Tensors that bore the same name before (branches of an If may) go on to do
@@ -47,7 +47,9 @@ def rename(model: ir.Model, pattern: str, replacement: str, *, tensors: bool = T
         compiled = re.compile(pattern)
         compiled.sub(replacement, "")
     except (re.error, IndexError) as error:
-        raise OptionError(f"cannot replace {pattern!r} by {replacement!r}: {error}; expected Python's re syntax") from error
+        raise OptionError(
+            f"cannot replace {pattern!r} by {replacement!r}: {error}; expected Python's re syntax"
+        ) from error
     renamed = model.clone()
     changes: list[Change] = []
     for graphs in _name_spaces(renamed):

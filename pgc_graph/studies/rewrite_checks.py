@@ -109,9 +109,7 @@ def _size(model: ir.Model) -> int | None:
     return first if isinstance(first, int) else None
 
 
-def _rows(
-    model: ir.Model, inputs: set[str], count: int, seed: int, shapes: Mapping[str, tuple[int, ...]]
-) -> Feeds:
+def _rows(model: ir.Model, inputs: set[str], count: int, seed: int, shapes: Mapping[str, tuple[int, ...]]) -> Feeds:
     """Draw inputs and stack those of several runs; an input without a batch is the same for all."""
     known = feed_shapes(model, shapes, batch=1)
     fixed = {name: tuple(dim or _UNKNOWN_DIMENSION for dim in dims) for name, dims in known.items() if dims is not None}
