@@ -6,7 +6,7 @@ Nodes are paired within the same kind of scope (main graph, body of a paired nod
 2. name of the first output and operator;
 3. structure, in graph order: the operator, its attributes and, recursively, what its operands are made of, down to the
    place of graph inputs and to type and shape of weights; names do not count;
-4. name alone, whatever the operator.
+4. name, then name of the first output, whatever the operator.
 """
 
 from __future__ import annotations
@@ -118,8 +118,11 @@ def _match_scope(first: Scope, first_place: int, second: Scope, second_place: in
     def by_structure(node: ir.Node) -> Hashable:
         return (first.structure if node in first.structure else second.structure)[node]
 
+    def by_output_alone(node: ir.Node) -> Hashable:
+        return next((str(value.name) for value in node.outputs if value.name), None)
+
     found: dict[ir.Node, ir.Node] = {}
-    for key in (by_name, by_output, by_structure, lambda node: node.name or None):
+    for key in (by_name, by_output, by_structure, lambda node: node.name or None, by_output_alone):
         left = [node for node in nodes if node not in found]
         taken = set(found.values())
         found |= _pair_up(left, [node for node in others if node not in taken], key)

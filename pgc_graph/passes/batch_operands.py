@@ -42,6 +42,7 @@ def free_operands(model: ir.Model, known: ir.Model, old: int, batch: int | str) 
     pending = [node for node in model.graph.all_nodes() if node.op_type in _OPERANDS and node.domain in ("", "ai.onnx")]
     opset = model.opset_imports.get("", _RESHAPE_BY_INPUT_OPSET)
     shapes: dict[str, Dims] | None = None
+    hidden: list[tuple[ir.Node, ir.Value, ir.Value, list[int]]] = []
     for node in pending:
         if node.op_type == "Reshape" and opset < _RESHAPE_BY_INPUT_OPSET:
             raise _refusal(
@@ -52,11 +53,37 @@ def free_operands(model: ir.Model, known: ir.Model, old: int, batch: int | str) 
             continue
         shapes = shapes if shapes is not None else _shapes(model)  # what is replaced decides about the shapes below
         new = _free_target(node, before[str(node.outputs[0].name)], target, shapes, old, batch)
-        if new != target:
+        if new == target:
+            continue
+        if node.op_type == "Resize":
+            hidden.append((node, *_hide(node, new, target, model, editor), new))
+        else:
             _replace(node, new, editor)
-            changes.append(Change(node.name or node.op_type, f"{node.op_type} target {target} -> {new}"))
-            shapes = None
+        changes.append(Change(node.name or node.op_type, f"{node.op_type} target {target} -> {new}"))
+        shapes = None
+    for node, operand, stand_in, new in hidden:
+        model.graph.inputs.remove(stand_in)
+        node.replace_input_with(_OPERANDS["Resize"], operand)
+        node.outputs[0].shape = None
+        _replace(node, new, editor)
     return changes
+
+
+def _hide(
+    node: ir.Node, new: list[int], target: list[int], model: ir.Model, editor: GraphEditor
+) -> tuple[ir.Value, ir.Value]:
+    """Put a graph input in place of the sizes of a Resize, so that the batch keeps its symbol below; return both."""
+    index = _OPERANDS["Resize"]
+    operand = node.inputs[index]
+    if operand is None:
+        raise AssertionError(f"{node.name} has no sizes")
+    shape, kind = ir.Shape([len(target)]), ir.TensorType(ir.DataType.INT64)
+    sizes = ir.Value(name=editor.claim("pgc_sizes"), shape=shape, type=kind)
+    model.graph.inputs.append(sizes)
+    node.replace_input_with(index, sizes)
+    dims = zip(new, target, strict=True)
+    node.outputs[0].shape = ir.Shape([dim if dim == was else BATCH_SYMBOL for dim, was in dims])
+    return operand, sizes
 
 
 def reshape_target(target: list[int], data: Dims, old_data: Sequence[int], old: int) -> list[int]:

@@ -8,7 +8,8 @@ Should a matched tensor still mean something else, only a difference that goes o
    differs (or the output itself) right behind one that agrees. A probe looks at a few neighbours at once; where any of
    them agrees, what differs before it has healed, and the search goes on behind it.
 2. The found tensor's sources are the nearest matched tensors that it is computed from. If all agree, the models part
-   between them and it. Else go on above the last source that differs.
+   between them and it; tensors between that have the same name, other readers, and yet agree, narrow the place down. Else
+   go on above the last source that differs.
 
 Each step moves up in topological order, so it ends. At most `_GROUP` tensors are outputs of a model at a time.
 """
@@ -117,7 +118,7 @@ def find_divergence(
         search.measure(sources)
         wrong = [name for name in sources if search.differs(name)]
         if not wrong:
-            return search.divergence(tensor, sources)
+            return search.divergence(tensor)
         logger.debug("%s differs, and so does %s above it", tensor, wrong[-1])
         tensor = wrong[-1]
 
@@ -199,8 +200,13 @@ class _Search:
                     stack.append(producer)
         return nearest, nodes
 
-    def divergence(self, name: str, sources: Sequence[str]) -> Divergence:
-        """Put into words where the models part."""
+    def divergence(self, name: str) -> Divergence:
+        """Put into words where the models part: at a tensor whose sources agree."""
+        _, nodes = self._region(name)
+        inner = [str(value.name) for node in self._graph if node in nodes for value in node.outputs]
+        doubtful = [other for other in inner if other in self._others and other not in (*self._matched, name)]
+        self.measure(doubtful)
+        self._matched.update(other for other in doubtful if self._found[other] is not None and not self.differs(other))
         found = self._found[name] or ArrayDifference()
         node, operator = _producer(self._values.get(name))
         _, nodes = self._region(name)
@@ -214,7 +220,7 @@ class _Search:
             found.max_difference,
             found.max_magnitude,
             found.note,
-            tuple(sources),
+            tuple(self.sources(name)),
             tuple(f"{node.op_type} {node.name}".strip() for node in self._graph if node in nodes),
             len(self.above(self._output[0])),
             len(self._found) - 1,

@@ -55,8 +55,9 @@ def npz_feeds(model: ir.Model, path: Path) -> Feeds:
             the input.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise ValueError("it holds one array without a name")
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
