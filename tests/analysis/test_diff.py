@@ -9,15 +9,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from conftest import CORPUS_NAMES
 from hypothesis import HealthCheck, given, settings
-from random_networks import networks
-from sample_models import rich_model
 
+from conftest import CORPUS_NAMES
 from pgc_graph import modelio
 from pgc_graph.analysis.diff import ModelDiff, diff_models
 from pgc_graph.passes.batchnorm import fold_batchnorm
 from pgc_graph.passes.rename import rename
+from random_networks import networks
+from sample_models import rich_model
 
 SECTIONS = ("header", "opsets", "metadata", "inputs", "outputs", "nodes", "weights", "tensors", "functions")
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

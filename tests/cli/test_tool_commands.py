@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from calibrated import smooth_images
 from click.testing import Result
 from PIL import Image
-from sample_models import rich_model
 
+from calibrated import smooth_images
 from pgc_graph import modelio
+from sample_models import rich_model
 
 Cli = Callable[..., Result]
 STEM = "/base_model/stem/stem.2/Mul_output_0"

@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from calibrated import smooth_images
 from onnx.reference import ReferenceEvaluator
-from sample_models import rich_model
 
+from calibrated import smooth_images
 from pgc_graph import modelio
 from pgc_graph.errors import OptionError, SelectionError, UnsupportedError
 from pgc_graph.passes.extract import extract
 from pgc_graph.studies.rewrite_checks import check_part
+from sample_models import rich_model
 
 STEM = "/base_model/stem/stem.2/Mul_output_0"
 BLOCK = "/base_model/features/features.2/out_act/Mul_output_0"

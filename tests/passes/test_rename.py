@@ -7,14 +7,14 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from conftest import CORPUS_NAMES
-from sample_models import rich_model
 
+from conftest import CORPUS_NAMES
 from pgc_graph import modelio
 from pgc_graph.analysis.names import node_names, tensor_names
 from pgc_graph.errors import OptionError, SelectionError
 from pgc_graph.passes.rename import rename
 from pgc_graph.runtime.parity import compare, random_feeds
+from sample_models import rich_model
 
 
 def exact(before: ir.Model, after: ir.Model) -> bool:

@@ -8,17 +8,17 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from calibrated import smooth_images
-from conftest import CORPUS_NAMES
 from hypothesis import HealthCheck, given, settings
 from onnx.reference import ReferenceEvaluator
-from random_networks import networks
 
+from calibrated import smooth_images
+from conftest import CORPUS_NAMES
 from pgc_graph import modelio
 from pgc_graph.errors import ModelError, OptionError, UnsupportedError
 from pgc_graph.passes.batch import set_batch
 from pgc_graph.passes.batch_operands import BATCH_SYMBOL, reshape_target
 from pgc_graph.studies.rewrite_checks import check_batch
+from random_networks import networks
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> g'
 

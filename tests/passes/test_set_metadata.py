@@ -6,11 +6,11 @@ from typing import Any
 
 import onnx
 import pytest
-from sample_models import rich_model
 
 from pgc_graph import modelio
 from pgc_graph.errors import OptionError, SelectionError
 from pgc_graph.passes.metadata import set_metadata
+from sample_models import rich_model
 
 
 def without_metadata(data: bytes) -> onnx.ModelProto:

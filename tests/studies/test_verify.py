@@ -10,17 +10,17 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from calibrated import smooth_images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_networks import networks
 
+from calibrated import smooth_images
 from pgc_graph import modelio
 from pgc_graph.errors import OptionError, ParityError
 from pgc_graph.passes.batchnorm import fold_batchnorm
 from pgc_graph.runtime.parity import random_feeds
 from pgc_graph.studies.feeds import npz_feeds
 from pgc_graph.studies.verify import Verification, verify
+from random_networks import networks
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> g'
 
