@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pgc_cli.rewrite import Step
+from pgc_graph.errors import OptionError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -58,12 +60,24 @@ def fold_step(*, assume_default_inputs: bool = False) -> Step:
     return Step("fold-bn", lambda model: fold_batchnorm(model, assume_default_inputs=assume_default_inputs), describe)
 
 
-def opset_step(target: int) -> Step:
-    """Convert to an opset."""
+def opset_step(target: int, *, ir_version: int | None = None) -> Step:
+    """Convert to an opset that the installed onnxruntime loads, and to an IR version if one is given."""
     from pgc_graph.passes.opset import convert_opset
+    from pgc_graph.runtime.opsets import newest_ir_version, newest_opset
+
+    if ir_version is not None and ir_version > newest_ir_version():
+        raise OptionError(
+            f"IR version {ir_version} is too new; the installed onnxruntime loads up to {newest_ir_version()}"
+        )
 
     def describe(before: ir.Model, rewrite: Rewrite) -> str:
-        source = before.opset_imports.get("", 1)
-        return f"opset {source} -> {target}, IR {before.ir_version} -> {rewrite.model.ir_version}"
+        source = before.opset_imports.get("", before.opset_imports.get("ai.onnx", target))
+        actions = Counter(change.action.partition(":")[0] for change in rewrite.changes)
+        versions = f"opset {source} -> {target}, IR {before.ir_version} -> {rewrite.model.ir_version}"
+        words = ", ".join(f"{count} {action}" for action, count in sorted(actions.items()))
+        return f"{versions}, {words or 'no node changed'}"
 
-    return Step("opset", lambda model: convert_opset(model, target), describe)
+    def apply(model: ir.Model) -> Rewrite:
+        return convert_opset(model, target, ir_version=ir_version, newest=newest_opset())
+
+    return Step("opset", apply, describe)

@@ -33,10 +33,15 @@ class GraphEditor:
         """Return a fresh name."""
         return self._fresh.claim(wanted)
 
+    def in_function(self, node: ir.Node) -> bool:
+        """Say whether a node is directly in the body of a model-local function."""
+        return id(node.graph) in self._bodies
+
     def constant(self, name: str, array: NDArray[Any], dtype: ir.DataType, before: ir.Node) -> ir.Value:
         """Make a new constant tensor that `before` can use: an initializer of its graph, or a Constant node."""
         graph = _graph_of(before)
-        tensor = ir.tensor(np.ascontiguousarray(array.astype(dtype.numpy())), dtype=dtype, name=self.claim(name))
+        # np.ascontiguousarray would give a scalar one dimension.
+        tensor = ir.tensor(np.array(array, dtype.numpy(), order="C"), dtype=dtype, name=self.claim(name))
         if id(graph) in self._bodies:
             node = ir.node("Constant", [], {"value": tensor}, name=self.claim(f"{tensor.name}/Constant"))
             node.outputs[0].name = tensor.name
