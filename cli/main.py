@@ -20,6 +20,7 @@ COMMANDS = {
     "opset": ("pgc_cli.opset", "Convert the graph to another opset."),
     "optimize": ("pgc_cli.optimize", "name, simplify, fold-bn and opset in one go."),
     "gate": ("pgc_cli.gate", "Write a model with a gate after every chosen tensor."),
+    "bench": ("pgc_cli.bench", "Time models side by side, interleaved, in one run."),
     "ablate": ("pgc_cli.ablate", "Switch tensors off one by one and rank what that does to the score."),
     "heatmap": ("pgc_cli.heatmap", "Draw what each tensor looks at in an image."),
     "demo": ("pgc_cli.demo", "Run optimize, ablate and heatmap on a shipped model and crops."),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pgc_graph.render.heatmaps import save_heatmaps
     from pgc_graph.runtime.parity import assert_parity, compare
     from pgc_graph.runtime.session import RuntimeOptions
+    from pgc_graph.runtime.timing import TimingOptions, time_models
     from pgc_graph.studies.ablation import ablate
     from pgc_graph.studies.heatmap import activation_maps
 
@@ -49,6 +50,7 @@ __all__ = [
     "RuntimeOptions",
     "Target",
     "TargetQuery",
+    "TimingOptions",
     "__version__",
     "ablate",
     "activation_maps",
@@ -71,6 +73,7 @@ __all__ = [
     "select_targets",
     "simplify",
     "summarise",
+    "time_models",
 ]
 
 _HOMES = {
@@ -92,6 +95,7 @@ _HOMES = {
     "render.heatmaps": ("save_heatmaps",),
     "runtime.parity": ("assert_parity", "compare"),
     "runtime.session": ("RuntimeOptions",),
+    "runtime.timing": ("TimingOptions", "time_models"),
     "studies.ablation": ("ablate",),
     "studies.heatmap": ("activation_maps",),
 }
