@@ -1,9 +1,9 @@
-"""Claim: after simplify and fold-bn no BatchNormalization and no more nodes are left than after other tools, at parity.
+"""How much is left after simplify and fold-bn, and how long they take, against onnxsim, onnxslim and onnxoptimizer alone.
 
 Each tool takes the bytes of a model and gives bytes back, in this process, in rounds whose order is drawn anew. What is
-printed: the fastest round and its ratio to ours, nodes and BatchNormalization left (subgraphs included), file size, and the
-largest |Δ| over the outputs, relative to their largest value where that exceeds 1. Where another tool leaves fewer nodes, the
-operators and names of those that ours leaves follow.
+printed: the fastest round and its ratio to ours, nodes and BatchNormalization left (subgraphs included), file size, and
+the largest |Δ| over the outputs, relative to their largest value where that exceeds 1. Where another tool leaves fewer
+nodes, the operators and names of those that ours leaves follow.
 
     python benchmarks/passes.py --rounds 10
     python benchmarks/passes.py model.onnx other.onnx
