@@ -12,6 +12,7 @@ import click
 
 from pgc_cli.ablate_report import Printer, list_targets
 from pgc_cli.errors import EXIT_INTERRUPTED
+from pgc_cli.heatmap import saved_lines
 from pgc_cli.interrupt import interruptible
 from pgc_cli.options import (
     VariadicCommand,
@@ -52,13 +53,14 @@ class ImageSource:
 
         Raises:
             OptionError: Both or neither of file and folder are given.
-            ImageError: The folder holds no image.
+            ImageError: The folder holds no image, or the file cannot be read.
         """
-        from pgc_graph.images import find_images
+        from pgc_graph.images import find_images, load_image
 
         if self.image is not None and self.folder is not None:
             raise OptionError("both --image and --image-dir are given; expected one of them")
         if self.image is not None:
+            load_image(self.image)  # fails at once, where a folder's unreadable images are skipped
             return (self.image,)
         if self.folder is None:
             raise OptionError(
@@ -169,19 +171,18 @@ def command(
 
     show_warnings()
     model = modelio.load(model_path)
-    targets = select_targets(find_targets(model), query)
     if only_list:
-        click.echo(list_targets(targets, as_json=as_json))
+        click.echo(list_targets(select_targets(find_targets(model), query), as_json=as_json))
         return
-    paths = source.paths()
     preprocess = read_preprocess(model, input_size, mean, std)
+    targets = select_targets(find_targets(model), query)
+    paths = source.paths()
 
     from pgc_graph.runtime.providers import choose_provider
     from pgc_graph.studies.ablation import ablate
 
     topk.check()
-    note(f"[INFO] provider: {choose_provider(runtime.provider)}")
-    printer = Printer(model_path, len(paths), quiet=quiet, as_json=as_json)
+    printer = Printer(model_path, choose_provider(runtime.provider), len(paths), quiet=quiet, as_json=as_json)
     with interruptible() as stop, printer.progress():
         result = ablate(
             model,
@@ -225,6 +226,4 @@ def _render(
     picture = load_image(path)
     maps = activation_maps(model, to_tensor(picture, preprocess), targets, runtime=runtime)
     saved = save_heatmaps(maps, picture, topk.folder, composite=topk.collage(captions))
-    click.echo(
-        f"[OK] Saved {len(saved.paths)} heatmaps of {path} and their collage {saved.composite_path}", err=as_json
-    )
+    click.echo(saved_lines(maps, saved), err=as_json)

@@ -36,8 +36,9 @@ def list_targets(targets: Sequence[Target], *, as_json: bool) -> str:
 class Printer:
     """Prints an ablation while it runs and when it is done."""
 
-    def __init__(self, model_path: Path, images: int, *, quiet: bool, as_json: bool) -> None:
+    def __init__(self, model_path: Path, provider: str, images: int, *, quiet: bool, as_json: bool) -> None:
         self._model_path = model_path
+        self._provider = provider
         self._images = images
         self._lines = not (quiet or as_json)
         self._as_json = as_json
@@ -56,6 +57,8 @@ class Printer:
 
     def batch(self, batch: ImageBatch, scores: Scores) -> None:
         """Print the lines of a batch; with one image alone, its lines wait for `finish`."""
+        if not self._done:
+            note(f"[INFO] provider: {self._provider}")
         for path, baseline in zip(batch.paths, scores.baseline, strict=True):
             self._done += 1
             if self._lines and self._images > 1:

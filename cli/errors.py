@@ -11,7 +11,7 @@ import click
 
 from pgc_graph.errors import ParityError, PgcGraphError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_CHECK_FAILED", "fail", "report_errors"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_CHECK_FAILED", "EXIT_INTERRUPTED", "fail", "report_errors"]
 
 EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2

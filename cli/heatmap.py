@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pgc_graph.runtime.session import RuntimeOptions
     from pgc_graph.studies.heatmap import HeatmapResult
 
-__all__ = ["command"]
+__all__ = ["command", "saved_lines"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -140,13 +140,13 @@ def command(
 
     show_warnings()
     model = modelio.load(model_path)
-    targets = choose_targets(find_targets(model), layers, query)
     if list_layers:
-        click.echo(_listing(targets, as_json))
+        click.echo(_listing(choose_targets(find_targets(model), layers, query), as_json))
         return
     if image is None:
         raise OptionError("no image given; expected --image FILE (or --list-layers, which needs none)")
     preprocess = read_preprocess(model, input_size, mean, std)
+    targets = choose_targets(find_targets(model), layers, query)
 
     from pgc_graph.images import load_image, to_tensor
     from pgc_graph.render.heatmaps import save_heatmaps
@@ -154,9 +154,9 @@ def command(
 
     picture = load_image(image)
     result = activation_maps(model, to_tensor(picture, preprocess), targets, reduce=reduce, runtime=runtime)
-    note(f"[INFO] provider: {result.provider}")
     saved = save_heatmaps(result, picture, output_dir, options=style, composite=composite)
-    click.echo(_document(model_path, image, result, saved) if as_json else _report(result, saved))
+    note(f"[INFO] provider: {result.provider}")
+    click.echo(_document(model_path, image, result, saved) if as_json else saved_lines(result, saved))
 
 
 def choose_targets(targets: Sequence[Target], layers: Sequence[str], query: TargetQuery) -> tuple[Target, ...]:
@@ -196,7 +196,8 @@ def _listing(targets: Sequence[Target], as_json: bool) -> str:
     return "\n".join(f"[{i:03d}] {t.kind or t.op_type} {t.node} -> {t.tensor}" for i, t in enumerate(targets))
 
 
-def _report(result: HeatmapResult, saved: SavedHeatmaps) -> str:
+def saved_lines(result: HeatmapResult, saved: SavedHeatmaps) -> str:
+    """Say what was saved, and the score of the image."""
     pairs = zip(result.heatmaps, saved.paths, strict=True)
     lines = [f"[OK] Saved {heatmap.target.node} -> {path}" for heatmap, path in pairs]
     lines.append(f"Model {result.score_text}")

@@ -70,10 +70,11 @@ class VariadicCommand(click.Command):
             if isinstance(parameter, click.Option) and parameter.multiple
             for name in parameter.opts
         }
+        short = {name for parameter in self.params for name in parameter.opts if name[0] == "-" != name[1:2]}
         expanded: list[str] = []
         current, count = "", 0
         for arg in args:
-            if arg.startswith("--"):
+            if arg.startswith("--") or arg in short:
                 current, count = (arg, 0) if arg in repeatable else ("", 0)
             elif current:
                 count += 1

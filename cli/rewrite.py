@@ -57,12 +57,21 @@ class RewriteRequest:
 
 @dataclass(frozen=True)
 class Step:
-    """One pass: its name, what runs it, how to say what it did, and whether a failed check may keep the original."""
+    """One pass: its name, what runs it, how to say what it did, and how it is checked.
+
+    Attributes:
+        name: What it is called.
+        apply: Runs it.
+        describe: Says in a few words what it did, from the model before and the outcome.
+        may_keep_original: Whether the original stays where the check fails.
+        check: Compares the models before and after, where that is not the same outputs for the same inputs.
+    """
 
     name: str
     apply: Callable[[ir.Model], Rewrite]
     describe: Callable[[ir.Model, Rewrite], str]
     may_keep_original: bool = False
+    check: Callable[[RewriteRequest, ir.Model, ir.Model], ParityReport] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +159,7 @@ def run_steps(request: RewriteRequest, steps: Sequence[Step]) -> None:
 
 def _run_step(request: RewriteRequest, step: Step, model: ir.Model) -> tuple[ir.Model, StepOutcome]:
     rewrite = step.apply(model)
-    parity = _parity(request, model, rewrite.model) if request.verify else None
+    parity = (step.check or _parity)(request, model, rewrite.model) if request.verify else None
     failed = parity is not None and not parity.passed
     if failed and parity is not None and not step.may_keep_original:
         worst = worst_output(parity)

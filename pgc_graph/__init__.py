@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgc_graph.analysis.diff import ModelDiff, diff_models
     from pgc_graph.analysis.summary import ModelSummary, summarise
     from pgc_graph.analysis.targets import Target, TargetQuery, find_targets, select_targets
     from pgc_graph.build.pgc import build_pgc
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from pgc_graph.errors import PgcGraphError
     from pgc_graph.images import Preprocess, find_images
     from pgc_graph.modelio import load, save
+    from pgc_graph.passes.batch import set_batch
     from pgc_graph.passes.batchnorm import fold_batchnorm
+    from pgc_graph.passes.extract import extract
     from pgc_graph.passes.gates import insert_gates
+    from pgc_graph.passes.metadata import set_metadata
     from pgc_graph.passes.names import fill_names
     from pgc_graph.passes.opset import convert_opset
+    from pgc_graph.passes.rename import rename
     from pgc_graph.passes.rewrite import Rewrite
     from pgc_graph.passes.simplify import simplify
     from pgc_graph.passes.taps import add_taps
@@ -38,10 +43,12 @@ if TYPE_CHECKING:
     from pgc_graph.runtime.timing import TimingOptions, time_models
     from pgc_graph.studies.ablation import ablate
     from pgc_graph.studies.heatmap import activation_maps
+    from pgc_graph.studies.verify import Verification, verify
 
     __version__: str
 
 __all__ = [
+    "ModelDiff",
     "ModelSpec",
     "ModelSummary",
     "PgcGraphError",
@@ -51,6 +58,7 @@ __all__ = [
     "Target",
     "TargetQuery",
     "TimingOptions",
+    "Verification",
     "__version__",
     "ablate",
     "activation_maps",
@@ -59,6 +67,8 @@ __all__ = [
     "build_pgc",
     "compare",
     "convert_opset",
+    "diff_models",
+    "extract",
     "fill_names",
     "find_images",
     "find_targets",
@@ -68,15 +78,20 @@ __all__ = [
     "load",
     "load_weights",
     "preset",
+    "rename",
     "save",
     "save_heatmaps",
     "select_targets",
+    "set_batch",
+    "set_metadata",
     "simplify",
     "summarise",
     "time_models",
+    "verify",
 ]
 
 _HOMES = {
+    "analysis.diff": ("ModelDiff", "diff_models"),
     "analysis.summary": ("ModelSummary", "summarise"),
     "analysis.targets": ("Target", "TargetQuery", "find_targets", "select_targets"),
     "build.pgc": ("build_pgc",),
@@ -85,10 +100,14 @@ _HOMES = {
     "errors": ("PgcGraphError",),
     "images": ("Preprocess", "find_images"),
     "modelio": ("load", "save"),
+    "passes.batch": ("set_batch",),
     "passes.batchnorm": ("fold_batchnorm",),
+    "passes.extract": ("extract",),
     "passes.gates": ("insert_gates",),
+    "passes.metadata": ("set_metadata",),
     "passes.names": ("fill_names",),
     "passes.opset": ("convert_opset",),
+    "passes.rename": ("rename",),
     "passes.rewrite": ("Rewrite",),
     "passes.simplify": ("simplify",),
     "passes.taps": ("add_taps",),
@@ -98,6 +117,7 @@ _HOMES = {
     "runtime.timing": ("TimingOptions", "time_models"),
     "studies.ablation": ("ablate",),
     "studies.heatmap": ("activation_maps",),
+    "studies.verify": ("Verification", "verify"),
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
 

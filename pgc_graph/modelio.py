@@ -109,6 +109,22 @@ def check(model: ir.Model) -> None:
         raise ModelError(f"onnx.checker refuses the model: {_first_line(error)}") from error
 
 
+def _lacks_ranks(proto: onnx.ModelProto) -> bool:
+    tensors = [value.type.tensor_type for value in (*proto.graph.input, *proto.graph.output) if value.HasField("type")]
+    return any(tensor.elem_type and not tensor.HasField("shape") for tensor in tensors)
+
+
+def _with_ranks(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Give inputs and outputs of unknown rank some shape: runtimes do without, and only the checker insists on one."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for value in (*copy.graph.input, *copy.graph.output):
+        tensor = value.type.tensor_type
+        if tensor.elem_type and not tensor.HasField("shape"):
+            tensor.shape.SetInParent()
+    return copy
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -138,7 +154,10 @@ def _from_proto(proto: onnx.ModelProto, label: str, path: Path | None) -> ir.Mod
     if damaged:
         raise ModelFileError(f"{label} is damaged: {damaged} is not UTF-8 text; export or copy it again")
     try:
-        onnx.checker.check_model(proto if path is None else str(path))
+        if _lacks_ranks(proto):
+            onnx.checker.check_model(_with_ranks(proto))
+        else:
+            onnx.checker.check_model(proto if path is None else str(path))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
         raise ModelFileError(f"{label} is not a valid ONNX model: {_first_line(error)}") from error
     try:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "pgc_cli": GROUND
     | {"pgc_graph", "analysis", "build", "passes", "autodiff", "runtime", "studies", "render", "pgc_models"},
     "pgc_models": {"errors"},
-    "pgc_train": GROUND | {"pgc_graph", "analysis", "build", "passes", "runtime"},
+    "pgc_train": GROUND | {"pgc_graph", "analysis", "build", "passes", "runtime", "manners"},
     "pgc_graph": GROUND | {"analysis", "build", "passes", "autodiff", "runtime", "studies", "render"},
 }
 """Room -> the rooms that it may import, beside itself. `pgc_graph` is the package's own __init__, which names them all."""
@@ -48,6 +48,9 @@ LIVES_IN = {
     "rich": {"pgc_cli", "pgc_train"},
 }
 """Third-party package -> the only rooms that import it."""
+
+MANNERS = {"errors", "lazy", "progress"}
+"""The part of the command line that `pgc-train` shares: how commands are listed, end, and show progress."""
 
 FILE_CALLS = {("onnx", "load"), ("onnx", "save"), ("onnx", "load_model"), ("onnx", "save_model"), ("ir", "load")}
 FILE_CALLS |= {("ir", "save"), ("onnx_ir", "load"), ("onnx_ir", "save")}
@@ -84,6 +87,8 @@ def import_violation(room: str, module: str) -> str:
     if parts[0] not in ("pgc_graph", "pgc_cli", "pgc_models", "pgc_train"):
         return ""
     target = parts[1] if parts[0] == "pgc_graph" and len(parts) > 1 and parts[1] in MAY_IMPORT else parts[0]
+    if parts[0] == "pgc_cli" and len(parts) > 1 and parts[1] in MANNERS and room != "pgc_cli":
+        target = "manners"
     return "" if target == room or target in MAY_IMPORT[room] else f"is no business of {room}"
 
 

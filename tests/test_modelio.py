@@ -213,3 +213,16 @@ def test_check_refuses_a_wrong_graph() -> None:
 def test_errors_are_of_one_family() -> None:
     assert issubclass(ModelFileError, ModelError)
     assert issubclass(ModelError, PgcGraphError)
+
+
+def test_outputs_of_unknown_rank_are_accepted_as_runtimes_do(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[n, 3, 8, 8] x) => (float[n, 3, 8, 8] y) { y = Relu (x) }'
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    path = tmp_path / "rankless.onnx"
+    path.write_bytes(proto.SerializeToString())
+    model = modelio.load(path)
+    assert model.graph.outputs[0].shape is None
+    modelio.save(model, tmp_path / "again.onnx")
+    again = onnx.ModelProto.FromString((tmp_path / "again.onnx").read_bytes())
+    assert not again.graph.output[0].type.tensor_type.HasField("shape")

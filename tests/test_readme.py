@@ -52,6 +52,15 @@ def test_library_example_in_the_readme_runs(checkout: Path) -> None:
     assert "15 folded, 0 left" in result.stdout
 
 
+LIBRARY = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", blocks(LIBRARY, "python"), ids=re.findall(r"^## (.+)$", LIBRARY, re.MULTILINE))
+def test_library_page_runs(checkout: Path, code: str) -> None:
+    result = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_make_targets_in_the_readme_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = {line.split()[1] for line in shell_lines(README) if line.startswith("make ")}

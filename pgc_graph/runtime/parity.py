@@ -8,6 +8,7 @@ bfloat16, which cannot hold more, by a few units in the last place of that type.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,18 @@ from pgc_graph import modelio
 from pgc_graph.analysis.interface import feed_shapes, real_inputs
 from pgc_graph.analysis.names import all_nodes
 from pgc_graph.errors import ParityError, UnsupportedError
-from pgc_graph.runtime.session import RuntimeOptions, Session, open_session
+from pgc_graph.runtime.difference import ArrayDifference, array_difference, feeds_for, worse_of
+from pgc_graph.runtime.session import RuntimeOptions, open_session
 
-__all__ = ["OutputDifference", "ParityReport", "assert_parity", "compare", "random_feeds"]
+__all__ = [
+    "DEFAULT_TOLERANCE",
+    "OutputDifference",
+    "ParityReport",
+    "allowed_tolerance",
+    "assert_parity",
+    "compare",
+    "random_feeds",
+]
 
 DEFAULT_TOLERANCE = 1e-5
 _BATCH_SIZES = (1, 3, 4)
@@ -103,8 +113,8 @@ def compare(
     first, second = open_session(reference, options), open_session(candidate, options)
     if len(first.output_names) != len(second.output_names):
         raise ParityError(f"{len(second.output_names)} outputs instead of {len(first.output_names)}")
-    pairs = [(first.run(feed), second.run(_known(feed, second))) for feed in feeds]
-    allowed = max(tolerance, _UNITS_IN_LAST_PLACE * _coarsest_epsilon(reference))
+    pairs = [(first.run(feed), second.run(feeds_for(second, feed))) for feed in feeds]
+    allowed = allowed_tolerance(reference, tolerance)
     outputs = tuple(
         _difference(name, [(a[index], b[index]) for a, b in pairs], allowed)
         for index, name in enumerate(first.output_names)
@@ -191,12 +201,14 @@ def _random_floats(shape: tuple[int, ...], generator: np.random.Generator) -> ND
     return 0.75 * coarse + 0.25 * fine
 
 
-def _known(feed: Feeds, session: Session) -> Feeds:
-    missing = [name for name in session.input_names if name not in feed]
-    if len(missing) == len(session.input_names) == len(feed):
-        # Renamed inputs are still the same function; positions decide.
-        return dict(zip(session.input_names, feed.values(), strict=True))
-    return {name: array for name, array in feed.items() if name in session.input_names}
+def allowed_tolerance(model: ir.Model | bytes, tolerance: float) -> float:
+    """Return the tolerance asked for, or more where a model computes in a type that cannot hold as much.
+
+    Args:
+        model: The reference; what matters are the types of its tensors.
+        tolerance: Largest |Δ| for outputs of magnitude up to 1.
+    """
+    return max(tolerance, _UNITS_IN_LAST_PLACE * _coarsest_epsilon(model))
 
 
 def _coarsest_epsilon(model: ir.Model | bytes) -> float:
@@ -211,32 +223,6 @@ def _coarsest_epsilon(model: ir.Model | bytes) -> float:
 
 
 def _difference(name: str, pairs: list[tuple[NDArray[Any], NDArray[Any]]], tolerance: float) -> OutputDifference:
-    worst = magnitude = 0.0
-    for reference, candidate in pairs:
-        if not isinstance(reference, np.ndarray) or not isinstance(candidate, np.ndarray):
-            raise UnsupportedError(f"output {name!r} is not a tensor; only tensors can be compared")
-        note = _mismatch(reference, candidate)
-        if note:
-            return OutputDifference(name, float("inf"), magnitude, False, tolerance, note)
-        if _is_float(reference.dtype):
-            left, right = reference.astype(np.float64), candidate.astype(np.float64)
-            finite = np.isfinite(left)
-            worst = max(worst, float(np.max(np.abs(left[finite] - right[finite]), initial=0.0)))
-            magnitude = max(magnitude, float(np.max(np.abs(left)[finite], initial=0.0)))
-    return OutputDifference(name, worst, magnitude, worst <= tolerance * max(1.0, magnitude), tolerance)
-
-
-def _mismatch(reference: NDArray[Any], candidate: NDArray[Any]) -> str:
-    """Say what no tolerance excuses: shapes, dtypes, non-finite values, anything else than floats that differs."""
-    if reference.shape != candidate.shape or reference.dtype != candidate.dtype:
-        return f"{candidate.dtype}{list(candidate.shape)} instead of {reference.dtype}{list(reference.shape)}"
-    if not _is_float(reference.dtype):
-        return "" if np.array_equal(reference, candidate) else f"{reference.dtype} values differ"
-    left, right = reference.astype(np.float64), candidate.astype(np.float64)
-    strange = ~(np.isfinite(left) & np.isfinite(right))
-    return "" if np.array_equal(left[strange], right[strange], equal_nan=True) else "non-finite values differ"
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    # bfloat16 and the like are numpy extensions, whose kind is V.
-    return dtype.kind in "fV"
+    found = functools.reduce(worse_of, (array_difference(*pair, name=name) for pair in pairs), ArrayDifference())
+    passed = not found.note and found.max_difference <= tolerance * max(1.0, found.max_magnitude)
+    return OutputDifference(name, found.max_difference, found.max_magnitude, passed, tolerance, found.note)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from pgc_cli.progress import show_warnings
 from pgc_train.commands.options import FOLDER
-from pgc_train.commands.shared import show_warnings
 
 __all__ = ["command"]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgc_cli.errors import EXIT_INTERRUPTED, fail
+from pgc_cli.progress import show_warnings
 from pgc_train.commands.options import FOLDER, data_options, recipe_options, spec_options
-from pgc_train.commands.shared import EXIT_INTERRUPTED, fail, show_warnings
 from pgc_train.options import TrainOptions
 
 if TYPE_CHECKING:

@@ -222,7 +222,7 @@ BAD_INPUT = {
     "both-named": ("--model pgc_s.onnx --image-dir images --image images/a/0.png", "both --image and --image-dir"),
     "missing-folder": ("--model pgc_s.onnx --image-dir nowhere", "does not exist"),
     "empty-folder": ("--model pgc_s.onnx --image-dir empty", "no images in empty"),
-    "missing-image": ("--model pgc_s.onnx --image none.png", "none of the 1 images could be read"),
+    "missing-image": ("--model pgc_s.onnx --image none.png", "image not found: none.png"),
     "only-broken-images": ("--model pgc_s.onnx --image-dir broken", "none of the 1 images could be read"),
     "no-match": ("--model pgc_s.onnx --image-dir images --name-contains nowhere", "no tensor matches"),
     "bad-regex": ("--model pgc_s.onnx --image-dir images --regex (", "malformed"),
