@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pgc_graph.render.heatmaps import save_heatmaps
     from pgc_graph.runtime.parity import assert_parity, compare
     from pgc_graph.runtime.session import RuntimeOptions
+    from pgc_graph.runtime.timing import TimingOptions, time_models
     from pgc_graph.studies.ablation import ablate
     from pgc_graph.studies.heatmap import activation_maps
     from pgc_graph.studies.verify import Verification, verify
@@ -56,6 +57,7 @@ __all__ = [
     "RuntimeOptions",
     "Target",
     "TargetQuery",
+    "TimingOptions",
     "Verification",
     "__version__",
     "ablate",
@@ -84,6 +86,7 @@ __all__ = [
     "set_metadata",
     "simplify",
     "summarise",
+    "time_models",
     "verify",
 ]
 
@@ -111,6 +114,7 @@ _HOMES = {
     "render.heatmaps": ("save_heatmaps",),
     "runtime.parity": ("assert_parity", "compare"),
     "runtime.session": ("RuntimeOptions",),
+    "runtime.timing": ("TimingOptions", "time_models"),
     "studies.ablation": ("ablate",),
     "studies.heatmap": ("activation_maps",),
     "studies.verify": ("Verification", "verify"),
