@@ -19,7 +19,7 @@ from pgc_graph.errors import ModelError, OptionError, PgcGraphError
 from pgc_graph.runtime.parity import random_feeds
 from pgc_graph.runtime.profile import OperatorProfile, read_profile
 from pgc_graph.runtime.providers import PROVIDERS
-from pgc_graph.runtime.session import _RUNTIME_ERRORS, Session, _one_line
+from pgc_graph.runtime.session import RUNTIME_ERRORS, Session, runtime_message
 
 __all__ = ["Contestant", "Shapes", "open_contestant", "prepare", "profile_contestant"]
 
@@ -142,8 +142,8 @@ def _open(data: bytes, threads: int, provider: str, *, profile: Path | None = No
     names = list(dict.fromkeys((PROVIDERS[provider], PROVIDERS["cpu"])))
     try:
         return onnxruntime.InferenceSession(data, settings, providers=names)
-    except _RUNTIME_ERRORS as error:
-        raise ModelError(f"onnxruntime refuses the model: {_one_line(error)}") from error
+    except RUNTIME_ERRORS as error:
+        raise ModelError(f"onnxruntime refuses the model: {runtime_message(error)}") from error
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pgc_graph import modelio
 from pgc_graph.errors import ModelError
 from pgc_graph.runtime.providers import PROVIDERS, choose_provider
 
-__all__ = ["RuntimeOptions", "Session", "available_cores", "open_session"]
+__all__ = ["RUNTIME_ERRORS", "RuntimeOptions", "Session", "available_cores", "open_session", "runtime_message"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ class Session:
         names = list(self.output_names if outputs is None else outputs)
         try:
             result: list[Array] = self._session.run(names, {name: np.asarray(array) for name, array in feeds.items()})
-        except _RUNTIME_ERRORS as error:
-            raise ModelError(f"onnxruntime cannot run the model: {_one_line(error)}") from error
+        except RUNTIME_ERRORS as error:
+            raise ModelError(f"onnxruntime cannot run the model: {runtime_message(error)}") from error
         return result
 
 
@@ -88,8 +88,8 @@ def open_session(model: ir.Model | bytes, options: RuntimeOptions | None = None)
     data = model if isinstance(model, bytes) else modelio.to_bytes(model)
     try:
         session = onnxruntime.InferenceSession(data, settings, providers=names)
-    except _RUNTIME_ERRORS as error:
-        raise ModelError(f"onnxruntime refuses the model: {_one_line(error)}") from error
+    except RUNTIME_ERRORS as error:
+        raise ModelError(f"onnxruntime refuses the model: {runtime_message(error)}") from error
     logger.debug("session on %s, %d threads", provider, options.threads)
     return Session(session, provider)
 
@@ -101,7 +101,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _one_line(error: BaseException) -> str:
+def runtime_message(error: BaseException) -> str:
     """Keep of onnxruntime's message what concerns the model: no status code, no place in its sources."""
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
@@ -118,4 +118,5 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     return (*classes, RuntimeError, ValueError)
 
 
-_RUNTIME_ERRORS = _runtime_errors()
+RUNTIME_ERRORS = _runtime_errors()
+"""What onnxruntime raises on models and feeds that it cannot take."""

@@ -6,15 +6,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from opset_judge import assert_same_function, from_text, operators
-from sample_models import rich_model
 
+from opset_judge import assert_same_function, from_text, operators
 from pgc_graph import modelio
 from pgc_graph.analysis.names import all_nodes
 from pgc_graph.errors import OptionError, UnsupportedError
 from pgc_graph.passes.opset import convert_opset, plan_conversion
 from pgc_graph.runtime.opsets import newest_ir_version, newest_opset
 from pgc_graph.runtime.session import RuntimeOptions, open_session
+from sample_models import rich_model
 
 PLAIN = RuntimeOptions(provider="cpu", optimise=False)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from opset_judge import assert_same_function, from_text, operators
 
+from opset_judge import assert_same_function, from_text, operators
 from pgc_graph import modelio
 from pgc_graph.passes.opset import convert_opset, plan_conversion
 from pgc_graph.passes.opset.onnx_converter import RIGHT

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from opset_judge import assert_same_function, from_text, operators
 
+from opset_judge import assert_same_function, from_text, operators
 from pgc_graph.errors import UnsupportedError
 from pgc_graph.passes.opset import convert_opset
 

@@ -9,12 +9,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from conftest import CORPUS_NAMES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opset_judge import from_text, operators
-from random_networks import networks
 
+from conftest import CORPUS_NAMES
+from opset_judge import from_text, operators
 from pgc_graph import modelio
 from pgc_graph.build.pgc import build_pgc
 from pgc_graph.build.spec import BACKBONES, COLOURS, HEADS, ModelSpec
@@ -22,6 +21,7 @@ from pgc_graph.build.weights import init_weights
 from pgc_graph.passes.opset import convert_opset
 from pgc_graph.runtime.opsets import newest_opset
 from pgc_graph.runtime.parity import compare, random_feeds
+from random_networks import networks
 
 FAMILY = [
     pytest.param(*parts, id="-".join(parts), marks=[] if index % 7 == 0 else [pytest.mark.slow])
