@@ -29,19 +29,31 @@ def name_step() -> Step:
     return Step("name", fill_names, describe)
 
 
-def simplify_step(*, fix_shapes: Mapping[str, Sequence[int]] | None = None, skip: Sequence[str] = ()) -> Step:
+def simplify_step(
+    *,
+    fix_shapes: Mapping[str, Sequence[int]] | None = None,
+    skip: Sequence[str] = (),
+    fold_constants: bool = True,
+    subgraphs: bool = False,
+    max_constant: int | None = None,
+) -> Step:
     """Simplify with onnxsim; the original stays where the check fails."""
-    from pgc_graph.passes.simplify import simplify
+    from pgc_graph.passes.simplify import MAX_CONSTANT_BYTES, simplify
 
     def describe(before: ir.Model, rewrite: Rewrite) -> str:
         return f"{before.graph.num_nodes()} -> {rewrite.model.graph.num_nodes()} nodes"
 
-    return Step(
-        "simplify",
-        lambda model: simplify(model, fix_shapes=fix_shapes, skip=skip),
-        describe,
-        may_keep_original=True,
-    )
+    def apply(model: ir.Model) -> Rewrite:
+        return simplify(
+            model,
+            fix_shapes=fix_shapes,
+            skip=skip,
+            fold_constants=fold_constants,
+            subgraphs=subgraphs,
+            max_constant=MAX_CONSTANT_BYTES if max_constant is None else max_constant,
+        )
+
+    return Step("simplify", apply, describe, may_keep_original=True)
 
 
 def fold_step(*, assume_default_inputs: bool = False) -> Step:

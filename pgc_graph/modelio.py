@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from pgc_graph.errors import ModelError, ModelFileError
 from pgc_graph.files import atomic_path
@@ -92,8 +92,8 @@ def to_bytes(model: ir.Model) -> bytes:
     proto = to_proto(model)
     try:
         data: bytes = proto.SerializeToString()
-    except (ValueError, DecodeError) as error:
-        raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
+    except (ValueError, EncodeError) as error:
+        raise ModelError(f"cannot serialise the model with its weights inside: {_first_line(error)}") from error
     return data
 
 

@@ -1,7 +1,8 @@
 """Random small convolutional networks, as ONNX, for property tests.
 
 A network is a chain of steps on an (n, C, 8, 8) tensor. Where BatchNormalization stands is the point: after, before,
-between, twice, on branches, on a used tensor.
+between, twice, on branches, on a used tensor, next to per-channel arithmetic, with parameters of its own or shared, stored
+or computed from constants.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import onnx
 from hypothesis import strategies as st
 
 STEPS = ("conv", "depthwise", "transpose", "batchnorm", "relu", "silu", "excite", "residual", "concat", "identity")
+MORE_STEPS = (*STEPS, "again", "dropout", "arithmetic", "computed", "batchnorm", "used")
+DTYPES = (np.float32, np.float16, np.float64)
 
 
 @dataclass
@@ -25,6 +28,9 @@ class Writer:
     channels: int = 3
     current: str = "x"
     count: int = 0
+    dtype: type = np.float32
+    parameters: dict[int, list[str]] = field(default_factory=dict)
+    kernels: dict[tuple[int, ...], str] = field(default_factory=dict)
 
     def name(self, stem: str) -> str:
         self.count += 1
@@ -32,7 +38,7 @@ class Writer:
 
     def weight(self, stem: str, array: np.ndarray) -> str:
         name = self.name(stem)
-        self.weights.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
+        self.weights.append(onnx.numpy_helper.from_array(array.astype(self.dtype), name))
         return name
 
     def node(self, op_type: str, inputs: list[str], **attributes: object) -> str:
@@ -41,7 +47,8 @@ class Writer:
         return output
 
     def conv(self, out: int, group: int, kernel: int, bias: bool) -> None:
-        weight = self.weight("w", self.rng.normal(size=(out, self.channels // group, kernel, kernel)) / 3)
+        shape = (out, self.channels // group, kernel, kernel)
+        weight = self.kernels[shape] = self.weight("w", self.rng.normal(size=shape) / 3)
         inputs = [self.current, weight] + ([self.weight("b", self.rng.normal(size=out))] if bias else [])
         self.current = self.node("Conv", inputs, group=group, pads=[kernel // 2] * 4)
         self.channels = out
@@ -60,7 +67,55 @@ class Writer:
             self.weight("m", self.rng.normal(size=c) / 2),
             self.weight("v", self.rng.uniform(0.3, 2, c)),
         ]
+        self.parameters[c] = parameters
         self.current = self.node("BatchNormalization", [self.current, *parameters], epsilon=1e-3)
+
+    def again(self) -> None:
+        """A convolution and a BatchNormalization with the weights of earlier ones, where there are such."""
+        shape = (self.channels, self.channels, 3, 3)
+        if shape in self.kernels:
+            self.current = self.node("Conv", [self.current, self.kernels[shape]], pads=[1] * 4)
+        else:
+            self.conv(self.channels, 1, 3, False)
+        if self.channels in self.parameters:
+            self.current = self.node(
+                "BatchNormalization", [self.current, *self.parameters[self.channels]], epsilon=1e-3
+            )
+        else:
+            self.batchnorm()
+
+    def computed(self) -> None:
+        """A BatchNormalization whose scale and shift are computed from constants."""
+        self.batchnorm()
+        node = self.nodes[-1]
+        half = self.weight("k", np.array([0.5]))
+        double = self.node("Mul", [node.input[1], half])
+        alias = self.node("Identity", [node.input[2]])
+        for index, name in ((1, double), (2, alias)):
+            node.input[index] = name
+        self.nodes.append(self.nodes.pop(-3))
+
+    def dropout(self) -> None:
+        self.current = self.node("Dropout", [self.current])
+
+    def arithmetic(self) -> None:
+        """Mul, Add, Sub or Div by one number, or one number a channel, on either side."""
+        shape = [(1, self.channels, 1, 1), (self.channels, 1, 1), (1,), ()][self.rng.integers(4)]
+        operand = self.weight("k", self.rng.uniform(0.5, 1.5, shape))
+        op_type = ("Mul", "Add", "Sub", "Div")[self.rng.integers(4)]
+        sides = [self.current, operand]
+        if op_type != "Div" and self.rng.integers(2):
+            sides.reverse()
+        self.current = self.node(op_type, sides)
+
+    def arithmetic_on_vectors(self) -> None:
+        self.current = self.node("Add", [self.current, self.weight("k", self.rng.normal(size=self.channels))])
+
+    def used(self) -> None:
+        """Two users of one tensor: itself halved and added to itself."""
+        half = self.node("Mul", [self.current, self.weight("k", np.array([0.5]))])
+        self.batchnorm()
+        self.current = self.node("Add", [self.current, half])
 
     def silu(self) -> None:
         gate = self.node("Sigmoid", [self.current])
@@ -74,19 +129,37 @@ class Writer:
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> onnx.ModelProto:
-    """Draw a classifier: steps on a feature map, pooling, an optional BatchNormalization, Gemm, Sigmoid."""
-    writer = Writer(np.random.default_rng(draw(st.integers(0, 2**31))))
-    for step in draw(st.lists(st.sampled_from(STEPS), min_size=2, max_size=9)):
+def networks(
+    draw: st.DrawFn,
+    *,
+    steps: tuple[str, ...] = STEPS,
+    dtypes: tuple[type, ...] = (np.float32,),
+    opsets: tuple[int, ...] = (11, 13, 17, 21),
+) -> onnx.ModelProto:
+    """Draw a classifier: steps on a feature map, pooling, an optional BatchNormalization, Gemm or MatMul, Sigmoid."""
+    writer = Writer(np.random.default_rng(draw(st.integers(0, 2**31))), dtype=draw(st.sampled_from(dtypes)))
+    opset = draw(st.sampled_from(opsets))
+    for step in draw(st.lists(st.sampled_from(steps), min_size=2, max_size=9)):
         _apply(draw, writer, step)
     pooled = writer.node("Flatten", [writer.node("GlobalAveragePool", [writer.current])])
     writer.current = pooled
     if draw(st.booleans()):
         writer.batchnorm()
-    weight = writer.weight("w", writer.rng.normal(size=(2, writer.channels)))
-    logits = writer.node("Gemm", [writer.current, weight], transB=1)
+    if steps is STEPS or draw(st.booleans()):
+        weight = writer.weight("w", writer.rng.normal(size=(2, writer.channels)))
+        bias = [writer.weight("b", np.zeros(2))] if opset < 11 else []  # which made it optional
+        logits = writer.node("Gemm", [writer.current, weight, *bias], transB=1)
+    else:
+        matrix = writer.weight("w", writer.rng.normal(size=(writer.channels, 2)))
+        logits = writer.node("MatMul", [writer.current, matrix])
+        writer.channels, writer.current = 2, logits
+        if draw(st.booleans()):
+            writer.arithmetic_on_vectors()
+        if draw(st.booleans()):
+            writer.batchnorm()
+        logits = writer.current
     writer.nodes.append(onnx.helper.make_node("Sigmoid", [logits], ["y"]))
-    return _model(writer, draw(st.sampled_from([11, 13, 17, 21])))
+    return _model(writer, opset)
 
 
 def _apply(draw: st.DrawFn, writer: Writer, step: str) -> None:
@@ -114,12 +187,27 @@ def _apply(draw: st.DrawFn, writer: Writer, step: str) -> None:
 
 
 def _model(writer: Writer, opset: int) -> onnx.ModelProto:
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(writer.dtype))
     graph = onnx.helper.make_graph(
         writer.nodes,
         "random",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2])],
+        [onnx.helper.make_tensor_value_info("x", element, ["n", 3, 8, 8])],
+        [onnx.helper.make_tensor_value_info("y", element, ["n", 2])],
         writer.weights,
     )
     version = onnx.helper.make_opsetid("", opset)
-    return onnx.helper.make_model_gen_version(graph, opset_imports=[version], ir_version=8)
+    ir_version = max(8, onnx.helper.find_min_ir_version_for([version]))
+    return onnx.helper.make_model_gen_version(graph, opset_imports=[version], ir_version=ir_version)
+
+
+def exact_twin(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the same network in float64 at opset 17: none of its operators changed its meaning between 9 and 26."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(proto)
+    for tensor in twin.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    for value in (*twin.graph.input, *twin.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    twin.opset_import[0].version, twin.ir_version = 17, 8
+    return twin

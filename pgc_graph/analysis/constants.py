@@ -22,16 +22,18 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-__all__ = ["MAX_ELEMENTS", "Constants"]
+__all__ = ["MAX_ELEMENTS", "RANDOM_OPERATORS", "Constants"]
 
 logger = logging.getLogger(__name__)
 
 MAX_ELEMENTS = 50_000_000
 """Tensors with more elements are not evaluated: they are not parameters of a layer."""
 
-_RANDOM = frozenset(
+RANDOM_OPERATORS = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
 )
+"""Operators that may draw random numbers."""
+
 Array = NDArray[Any]
 
 
@@ -41,7 +43,14 @@ class Constants:
     def __init__(self, model: ir.Model, *, assume_default_inputs: bool = False) -> None:
         self._model = model
         self._known: dict[ir.Value, Array | None] = {}
-        self._overridable = set() if assume_default_inputs else set(model.graph.inputs)
+        inputs = [value for graph in model.graphs() for value in graph.inputs]
+        self._overridable = set() if assume_default_inputs else set(inputs)
+        # A function's body has opsets of its own.
+        self._opsets = {
+            node: function.opset_imports.get("")
+            for function in model.functions.values()
+            for node in ir.traversal.RecursiveGraphIterator(function.graph)
+        }
 
     def value(self, value: ir.Value | None) -> Array | None:
         """Return a tensor's constant value, or None if it depends on what the model is fed."""
@@ -81,6 +90,9 @@ class Constants:
                 else:
                     self._evaluate(node)
 
+    def _opset(self, node: ir.Node) -> int:
+        return self._opsets.get(node) or self._model.opset_imports.get("") or int(onnx.defs.onnx_opset_version())
+
     def _leaf(self, value: ir.Value) -> Array | None:
         if value.const_value is None or value in self._overridable or value.const_value.size > MAX_ELEMENTS:
             return None
@@ -107,7 +119,7 @@ class Constants:
         feeds = {name: array for name, array in values.items() if array is not None}
         if len(feeds) < len(values) or (node.inputs and not operands):
             return
-        results = _cast_like(node, feeds) if node.op_type == "CastLike" else _run(node, feeds, self._model)
+        results = _cast_like(node, feeds) if node.op_type == "CastLike" else _run(node, feeds, self._opset(node))
         for output, array in zip(node.outputs, results, strict=False):
             self._known[output] = array if array.size <= MAX_ELEMENTS else None
 
@@ -115,7 +127,7 @@ class Constants:
 def _foldable(node: ir.Node) -> bool:
     return (
         node.domain in ("", "ai.onnx")
-        and node.op_type not in _RANDOM
+        and node.op_type not in RANDOM_OPERATORS
         and not any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
         and not any(a.is_ref() for a in node.attributes.values())
     )
@@ -137,13 +149,12 @@ def _cast_like(node: ir.Node, feeds: dict[str, Array]) -> list[Array]:
     return [array.astype(like.dtype.numpy()) for array in feeds.values()]
 
 
-def _run(node: ir.Node, feeds: dict[str, Array], model: ir.Model) -> list[Array]:
+def _run(node: ir.Node, feeds: dict[str, Array], version: int) -> list[Array]:
     """Evaluate one node with the reference implementation; no results where it has none for the operator."""
     proto = ir.to_proto(node)
     inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
     outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
     graph = onnx.helper.make_graph([proto], "constant", inputs, outputs)
-    version = model.opset_imports.get("", onnx.defs.onnx_opset_version())
     single = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
     try:
         results = iter(ReferenceEvaluator(single).run(None, feeds))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-__all__ = ["FreshNames", "all_nodes", "node_names", "tensor_names"]
+__all__ = ["FreshNames", "all_graphs", "all_nodes", "node_names", "tensor_names"]
 
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
@@ -14,6 +14,20 @@ def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     yield from ir.traversal.RecursiveGraphIterator(model.graph)
     for function in model.functions.values():
         yield from ir.traversal.RecursiveGraphIterator(function.graph)
+
+
+def all_graphs(model: ir.Model) -> list[ir.Graph]:
+    """Return every scope: the main graph, the bodies of functions, and the subgraphs nested in both."""
+    roots = [model.graph, *(function.graph for function in model.functions.values())]
+    nested = [
+        body
+        for root in roots
+        for node in ir.traversal.RecursiveGraphIterator(root)
+        for attribute in node.attributes.values()
+        if not attribute.is_ref() and attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        for body in ([attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else attribute.as_graphs())
+    ]
+    return [*roots, *nested]
 
 
 def tensor_names(model: ir.Model) -> set[str]:
@@ -37,12 +51,15 @@ class FreshNames:
 
     def __init__(self, model: ir.Model) -> None:
         self._taken = tensor_names(model) | node_names(model)
+        self._counts: dict[str, int] = {}
 
     def claim(self, wanted: str) -> str:
         """Return `wanted` if it is free, else `wanted_1`, `wanted_2`, ...; the name is taken from then on."""
-        name, count = wanted, 0
+        # Counting goes on where it stopped: a name wanted by every node would cost the square of their number.
+        name, count = wanted, self._counts.get(wanted, 0)
         while name in self._taken:
             count += 1
             name = f"{wanted}_{count}"
         self._taken.add(name)
+        self._counts[wanted] = count
         return name

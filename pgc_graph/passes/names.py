@@ -4,7 +4,8 @@ The names are sng4onnx's (`sng_<operator>_<index>`). sng4onnx itself drops node 
 strings, ignores subgraphs, removes dead nodes and can create duplicates, which onnxruntime refuses; so it is shown a
 skeleton of the graph, and only the names are taken over:
 
-1. an unnamed node of the main graph gets the name that sng4onnx gives to it;
+1. an unnamed node of the main graph gets the name that sng4onnx gives to it; in a graph of more than
+   `SNG_MAX_NODES` nodes, where asking it takes most of the time, its place among the unnamed is the number;
 2. an unnamed node of a subgraph or of a function gets a name of the same form, with the numbers that follow;
 3. a name that two nodes bear stays with the first; the others get a number at its end.
 """
@@ -20,7 +21,10 @@ import sng4onnx
 from pgc_graph.analysis.names import FreshNames, all_nodes
 from pgc_graph.passes.rewrite import Change, Rewrite
 
-__all__ = ["fill_names"]
+__all__ = ["SNG_MAX_NODES", "fill_names"]
+
+SNG_MAX_NODES = 20_000
+"""Larger graphs are numbered without sng4onnx: names of the same form, numbered in graph order."""
 
 
 def fill_names(model: ir.Model) -> Rewrite:
@@ -54,7 +58,8 @@ def _name_unnamed(model: ir.Model) -> Iterator[Change]:
     if not unnamed:
         return
     fresh = FreshNames(model)
-    suggested = _sng_names(model.graph)
+    small = model.graph.num_nodes() <= SNG_MAX_NODES
+    suggested = _sng_names(model.graph) if small else _own_names(model.graph)
     main = set(model.graph)
     count = len(suggested)
     for node in unnamed:
@@ -72,6 +77,12 @@ def _sng_names(graph: ir.Graph) -> dict[str, str]:
     renamed = sng4onnx.generate(onnx_graph=_skeleton(graph), has_external_data=True, non_verbose=True)
     names = {next(name for name in node.output if name): node.name for node in renamed.graph.node}
     return {_key(node): names[_key(node)] for node in graph if not node.name and _key(node)}
+
+
+def _own_names(graph: ir.Graph) -> dict[str, str]:
+    """Name a graph's unnamed nodes like sng4onnx, numbered in graph order; keys as by `_key`."""
+    unnamed = [node for node in graph if not node.name and _key(node)]
+    return {_key(node): f"sng_{node.op_type}_{index}" for index, node in enumerate(unnamed)}
 
 
 def _skeleton(graph: ir.Graph) -> onnx.ModelProto:

@@ -4,60 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from folding import BN, bn_parameters, check, make, operators, random
 from pgc_graph import modelio
 from pgc_graph.passes.batchnorm import fold_batchnorm
-from pgc_graph.passes.rewrite import Rewrite
 from pgc_graph.runtime.session import RuntimeOptions, open_session
-
-BN = "BatchNormalization <epsilon = 0.01>"
-
-
-def make(text: str, weights: dict[str, np.ndarray], *, ir_version: int = 8) -> ir.Model:
-    """Parse `(inputs) => (outputs) {nodes}` and give it initializers."""
-    header = f'<ir_version: {ir_version}, opset_import: ["": 17]> g '
-    proto = onnx.parser.parse_model(header + text)
-    for name, array in weights.items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    return modelio.load(proto)
-
-
-def bn_parameters(channels: int, seed: int = 0, prefix: str = "") -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        f"{prefix}s": rng.uniform(0.5, 2, channels).astype(np.float32),
-        f"{prefix}b": rng.normal(size=channels).astype(np.float32),
-        f"{prefix}m": rng.normal(size=channels).astype(np.float32),
-        f"{prefix}v": rng.uniform(0.1, 3, channels).astype(np.float32),
-    }
-
-
-def random(*shape: int, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def check(model: ir.Model, feeds: dict[str, np.ndarray], *, by_reference: bool = True) -> Rewrite:
-    """Fold, and compare with both judges; the input model must stay untouched and the result be valid."""
-    before = modelio.to_bytes(model)
-    rewrite = fold_batchnorm(model)
-    assert modelio.to_bytes(model) == before
-    modelio.check(rewrite.model)
-    judges = [lambda m: open_session(m, RuntimeOptions("cpu", optimise=False)).run(feeds)]
-    if by_reference:
-        judges.append(lambda m: ReferenceEvaluator(modelio.to_proto(m)).run(None, feeds))
-    for judge in judges:
-        for want, got in zip(judge(model), judge(rewrite.model), strict=True):
-            np.testing.assert_allclose(got, want, atol=1e-5 * max(1.0, float(np.abs(want).max())), rtol=0)
-    again = fold_batchnorm(rewrite.model)
-    assert not again.changes
-    return rewrite
-
-
-def operators(model: ir.Model) -> list[str]:
-    return [node.op_type for node in model.graph]
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
@@ -334,7 +287,7 @@ def test_overflow_of_float16_is_declined_by_name() -> None:
 def test_new_bias_name_does_not_collide() -> None:
     text = f"""(float[n, 4, 5, 5] x) => (float[n, 4, h, k] y) {{
         t = Conv (x, w) u = {BN} (t, s, b, m, v) y = Add (u, w_bias) }}"""
-    weights = {"w": random(4, 4, 1, 1), "w_bias": random(1), **bn_parameters(4)}
+    weights = {"w": random(4, 4, 1, 1), "w_bias": random(5), **bn_parameters(4)}
     rewrite = check(make(text, weights), {"x": random(2, 4, 5, 5)})
     assert operators(rewrite.model) == ["Conv", "Add"]
 

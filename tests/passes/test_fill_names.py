@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 import onnx_ir as ir
+import pytest
 import sng4onnx
 from onnx_ir.testing import assert_onnx_proto_equal
 
@@ -67,3 +68,67 @@ def test_names_are_those_of_sng4onnx_where_it_can_be_asked(pgc_model) -> None:  
 def test_second_run_changes_nothing() -> None:
     once = fill_names(nested()).model
     assert not fill_names(once).changes
+
+
+def named_nodes(*names: str) -> ir.Model:
+    nodes = " ".join(
+        f"{f'[{name}] ' if name else ''}t{index + 1} = Relu (t{index})" for index, name in enumerate(names)
+    )
+    head = '<ir_version: 8, opset_import: ["": 17]> g'
+    return modelio.load(onnx.parser.parse_model(f"{head} (float[n] t0) => (float[n] t{len(names)}) {{ {nodes} }}"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a", "a", "a"),
+        ("a", "a_1", "a"),
+        ("", "", ""),
+        ("sng_Relu_1", "", ""),
+        ("", "sng_Relu_0", ""),
+        ("t1", "", "t1"),
+        ("", "sng_Relu_2", "sng_Relu_2"),
+    ],
+    ids=str,
+)
+def test_names_that_onnxruntime_refuses_become_unique_and_others_stay(names: tuple[str, ...]) -> None:
+    model = named_nodes(*names)
+    named = fill_names(model).model
+    result = [str(node.name) for node in named.graph]
+    assert all(result)
+    assert len(set(result)) == len(result)
+    for name in {name for name in names if name}:
+        assert result[names.index(name)] == name
+    open_session(named, RuntimeOptions("cpu"))
+    assert not fill_names(named).changes
+
+
+def test_nodes_added_after_a_first_run_get_free_names() -> None:
+    model = fill_names(named_nodes("", "", "")).model
+    before = [str(node.name) for node in model.graph]
+    last = model.graph[-1]
+    new = ir.node("Neg", [last.inputs[0]])
+    new.outputs[0].name = "negated"
+    model.graph.insert_before(last, new)
+    last.replace_input_with(0, new.outputs[0])
+    named = fill_names(model).model
+    assert [str(node.name) for node in named.graph if node.op_type == "Relu"] == before
+    assert len({node.name for node in named.graph}) == 4
+
+
+def test_every_change_tells_the_old_name() -> None:
+    changes = fill_names(named_nodes("a", "a", "")).changes
+    assert [(change.subject, change.action) for change in changes] == [
+        ("a", "duplicate name, renamed to a_1"),
+        ("sng_Relu_0", "named"),
+    ]
+
+
+def test_domains_functions_and_captures_survive() -> None:
+    model = nested()
+    named = fill_names(model).model
+    assert list(named.functions) == list(model.functions)
+    assert [node.domain for node in all_nodes(named)] == [node.domain for node in all_nodes(model)]
+    assert [[value.name for value in node.inputs if value] for node in all_nodes(named)] == [
+        [value.name for value in node.inputs if value] for node in all_nodes(model)
+    ]

@@ -2,13 +2,14 @@
 
 With u = scale * x + shift per input channel k, and no other user of u:
 
-1. Gemm     α A B + β C, u = A     B' = scale over B's K axis (axis 1 if transB), C' = β C + α shift B, β' = 1
-2. MatMul   u B, 2-D               B' = scale over B's first axis; only if shift B is 0 (else Mul and Add do as well)
-3. Conv     W * u + b              W'[m, k, ...] = scale[c] W[m, k, ...], c = group(m) * in/groups + k,
-                                   b'[m] = b[m] + sum over k and positions of W[m, k, ...] shift[c]
+1. Gemm            α A B + β C, u = A     B' = scale over B's K axis (axis 1 if transB), C' = β C + α shift B, β' = 1
+2. MatMul (2-D)    u B                    B' = scale over B's first axis, + shift B as an Add (or in the Add that follows)
+3. Conv            W * u + b              W'[m, k, ...] = scale[c] W[m, k, ...], c = group(m) * in/groups + k,
+                                          b'[m] = b[m] + sum over k and positions of W[m, k, ...] shift[c]
+4. ConvTranspose   W *ᵀ u + b             W'[k, ...] = scale[k] W[k, ...], only without a shift
 
 Padding inserts zeros after the affine map, not images of zeros under it: case 3 is exact only if there is no padding,
-or if the shift is zero.
+or if the shift is zero. In case 4 the borders and the gaps of a stride do the same.
 """
 
 from __future__ import annotations
@@ -17,70 +18,88 @@ import numpy as np
 import onnx_ir as ir
 
 from pgc_graph.analysis.constants import Constants
-from pgc_graph.passes.batchnorm.affine import Affine, Declined, Float64
-from pgc_graph.passes.batchnorm.producer import constant_input, set_bias
-from pgc_graph.passes.edit import GraphEditor, fits
+from pgc_graph.passes.batchnorm.affine import Affine, Declined, Float64, read_elementwise
+from pgc_graph.passes.batchnorm.chain import Span, is_private
+from pgc_graph.passes.batchnorm.elementwise import remove_core
+from pgc_graph.passes.batchnorm.tensors import rank_of
+from pgc_graph.passes.batchnorm.weights import Parameters, product_misfit, read_parameters, set_bias
+from pgc_graph.passes.edit import GraphEditor, misfit
+from pgc_graph.passes.idle import is_onnx
 
 __all__ = ["fold_into_consumer"]
 
 
-def fold_into_consumer(node: ir.Node, affine: Affine, constants: Constants, editor: GraphEditor) -> str | Declined:
-    """Fold a BatchNormalization into the one node after it.
+def fold_into_consumer(span: Span, constants: Constants, editor: GraphEditor) -> str | Declined:
+    """Fold a run of affine nodes into the one node after it.
 
     Args:
-        node: The BatchNormalization node; removed when folded.
-        affine: What it does.
+        span: The run; its affine nodes are removed when folded.
         constants: Of the model.
         editor: Of the model.
 
     Returns:
         What was done, or why not.
     """
-    output = node.outputs[0]
-    uses = list(output.uses())
-    if len(uses) != 1 or output.is_graph_output():
-        return Declined("its output has several uses")
-    ((consumer, index),) = uses
-    if consumer.domain not in ("", "ai.onnx") or consumer.op_type not in _FOLDS or index != 0:
+    if not is_private(span.result):
+        return Declined("its output has several uses" if span.result.uses() else "its output is the graph's")
+    ((consumer, index),) = span.result.uses()
+    if not is_onnx(consumer, *_FACTORS) or index != 0:
         return Declined(f"{consumer.op_type} follows")
-    if consumer.graph is not node.graph:
+    if consumer.graph is not span.core[0].node.graph:
         return Declined(f"{consumer.name} stands in another scope")
-    weight = constant_input(consumer, 1, constants)
-    bias = constant_input(consumer, 2, constants)
-    if isinstance(weight, Declined):
-        return weight
-    if isinstance(bias, Declined):
-        return bias
-    dtype = constants.dtype(consumer.inputs[1])
-    if weight is None or dtype is None:
-        return Declined(f"the weight of {consumer.name} is unknown")
-    folded = _FOLDS[consumer.op_type](consumer, weight, affine)
+    parameters = read_parameters(consumer, constants)
+    if isinstance(parameters, Declined):
+        return parameters
+    if consumer.op_type == "MatMul" and (span.opset < 7 or rank_of(span.result, constants) != 2):
+        return Declined(f"{consumer.name} is a MatMul whose last axis is not the channel axis")
+    folded = _FACTORS[consumer.op_type](consumer, parameters.weight, span.affine)
     if isinstance(folded, Declined):
         return folded
-    return _apply(node, consumer, folded, bias, dtype, editor)
+    return _apply(span, consumer, parameters, folded, constants, editor)
 
 
 def _apply(
-    node: ir.Node,
+    span: Span,
     consumer: ir.Node,
+    parameters: Parameters,
     folded: tuple[Float64, Float64],
-    bias: Float64 | None,
-    dtype: ir.DataType,
+    constants: Constants,
     editor: GraphEditor,
 ) -> str | Declined:
-    weight, shift = folded
-    factor = consumer.attributes.get_float("beta", 1.0) if consumer.op_type == "Gemm" else 1.0
-    total = shift if bias is None else factor * bias + shift
-    if not (fits(weight, dtype) and fits(total, dtype)):
-        return Declined(f"the folded weight or bias overflows {dtype.name}")
-    editor.replace_weight(consumer, 1, weight, dtype)
-    if np.any(shift) or (bias is not None and factor != 1.0):
+    (factor, shift), dtype, bias = folded, parameters.dtype, parameters.bias
+    total = shift if bias is None else parameters.beta * bias + shift
+    problem = product_misfit(parameters.weight, factor, dtype) or misfit(total, dtype)
+    if problem:
+        return Declined(f"the folded weight or bias {problem}")
+    if np.any(factor != 1):
+        editor.replace_weight(consumer, 1, parameters.weight * factor, dtype)
+    if consumer.op_type == "MatMul":
+        _shift_product(consumer, shift, dtype, constants, editor)
+    elif np.any(shift):
         set_bias(consumer, bias, total, dtype, editor)
-    editor.bypass(node, node.inputs[0])  # type: ignore[arg-type]
+    remove_core(span, editor)
     return f"folded into {consumer.op_type} {consumer.name} after it"
 
 
-def _fold_gemm(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Float64, Float64] | Declined:
+def _shift_product(
+    consumer: ir.Node, shift: Float64, dtype: ir.DataType, constants: Constants, editor: GraphEditor
+) -> None:
+    """Add a shift to what a MatMul puts out: in the Add of a constant that follows, or in a new Add."""
+    if not np.any(shift):
+        return
+    output = consumer.outputs[0]
+    if is_private(output):
+        ((user, index),) = output.uses()
+        found = read_elementwise(user, constants, rank=2, channels=len(shift)) if is_onnx(user, "Add") else None
+        if found is not None and user.graph is consumer.graph and not misfit(found[1].shift + shift, dtype):
+            editor.replace_weight(user, 1 - index, found[1].shift + shift, dtype)
+            return
+    stem = consumer.name or str(output.name)
+    operand = editor.constant(f"{stem}/shift", shift, dtype, consumer)
+    editor.insert_after(consumer, "Add", operand, f"{stem}/Add")
+
+
+def _gemm(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Float64, Float64] | Declined:
     if consumer.attributes.get_int("transA", 0):
         return Declined(f"{consumer.name} transposes its input")
     transposed = consumer.attributes.get_int("transB", 0)
@@ -88,31 +107,36 @@ def _fold_gemm(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Floa
     if matrix.shape[0] != len(affine.scale):
         return Declined(f"{consumer.name} and the BatchNormalization differ in their number of channels")
     shift = consumer.attributes.get_float("alpha", 1.0) * (affine.shift @ matrix)
-    scaled = matrix * affine.scale[:, None]
-    return (scaled.T if transposed else scaled), shift
+    return (affine.scale[None, :] if transposed else affine.scale[:, None]), shift
 
 
-def _fold_matmul(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Float64, Float64] | Declined:
-    value = consumer.inputs[0]
-    rank = None if value is None or value.shape is None else len(value.shape)
-    if rank != 2 or weight.ndim != 2 or weight.shape[0] != len(affine.scale):
+def _matmul(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Float64, Float64] | Declined:
+    if weight.ndim != 2 or weight.shape[0] != len(affine.scale):
         return Declined(f"{consumer.name} is a MatMul whose last axis is not the channel axis")
-    if np.any(affine.shift):
-        return Declined(f"{consumer.name} has no bias to take the shift")
-    return weight * affine.scale[:, None], np.zeros(weight.shape[1])
+    return affine.scale[:, None], affine.shift @ weight
 
 
-def _fold_conv(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Float64, Float64] | Declined:
+def _conv(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Float64, Float64] | Declined:
     if np.any(affine.shift) and not _unpadded(consumer):
         return Declined(f"{consumer.name} pads its input with zeros, which the shift would change")
-    groups = consumer.attributes.get_int("group", 1)
-    if groups * weight.shape[1] != len(affine.scale):
+    groups, (outputs, per_group) = consumer.attributes.get_int("group", 1), weight.shape[:2]
+    if groups * per_group != len(affine.scale):
         return Declined(f"{consumer.name} and the BatchNormalization differ in their number of channels")
-    split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])  # (g, out/g, in/g, k...)
-    shape = (groups, 1, weight.shape[1], *[1] * (weight.ndim - 2))
-    scaled = (split * affine.scale.reshape(shape)).reshape(weight.shape)
-    shift = (split * affine.shift.reshape(shape)).sum(axis=tuple(range(2, split.ndim))).reshape(-1)
-    return scaled, shift
+
+    def by_output(vector: Float64) -> Float64:
+        rows = np.repeat(vector.reshape(groups, per_group), outputs // groups, axis=0)
+        return rows.reshape(outputs, per_group, *[1] * (weight.ndim - 2))
+
+    shift = (weight * by_output(affine.shift)).sum(axis=tuple(range(1, weight.ndim)))
+    return by_output(affine.scale), shift
+
+
+def _conv_transpose(consumer: ir.Node, weight: Float64, affine: Affine) -> tuple[Float64, Float64] | Declined:
+    if np.any(affine.shift):
+        return Declined(f"{consumer.name} is a ConvTranspose, whose borders the shift would change")
+    if weight.shape[0] != len(affine.scale):
+        return Declined(f"{consumer.name} and the BatchNormalization differ in their number of channels")
+    return affine.scale.reshape(-1, *[1] * (weight.ndim - 1)), np.zeros(1)
 
 
 def _unpadded(consumer: ir.Node) -> bool:
@@ -121,4 +145,4 @@ def _unpadded(consumer: ir.Node) -> bool:
     return auto_pad == "VALID" or (auto_pad == "NOTSET" and not any(pads or ()))
 
 
-_FOLDS = {"Conv": _fold_conv, "Gemm": _fold_gemm, "MatMul": _fold_matmul}
+_FACTORS = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul}

@@ -1,0 +1,97 @@
+"""Merge what a graph computes or stores twice.
+
+Two nodes of one graph are duplicates if operator, attributes and inputs are the same and the operator is ONNX's own and
+deterministic: Random*, Bernoulli, Multinomial and a Dropout that may be training draw anew each time, a node with a
+subgraph can hide any of these, and of another domain's operators nothing is known. Two initializers are duplicates if
+type, shape and bytes are the same (so 0.0 and -0.0 differ); what whoever runs the model can replace stays apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+
+import onnx_ir as ir
+
+from pgc_graph.analysis.constants import RANDOM_OPERATORS
+from pgc_graph.analysis.names import all_graphs
+from pgc_graph.passes.edit import can_take_name, rename_output
+
+__all__ = ["merge_duplicates"]
+
+_MAX_HASHED_BYTES = 1 << 28
+
+
+def merge_duplicates(model: ir.Model) -> int:
+    """Merge duplicate initializers and nodes of a model that is ours to edit.
+
+    Args:
+        model: Is changed.
+
+    Returns:
+        How many nodes and initializers went away.
+    """
+    return sum(_merge_initializers(graph) + _merge_nodes(graph) for graph in all_graphs(model))
+
+
+def _merge_initializers(graph: ir.Graph) -> int:
+    kept: dict[Hashable, ir.Value] = {}
+    merged = 0
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        interface = value.is_graph_input() or value.is_graph_output()
+        if tensor is None or interface or tensor.nbytes > _MAX_HASHED_BYTES or tensor.dtype == ir.DataType.STRING:
+            continue
+        key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
+        first = kept.setdefault(key, value)
+        if first is not value:
+            value.replace_all_uses_with(first)
+            del graph.initializers[str(value.name)]
+            merged += 1
+    return merged
+
+
+def _merge_nodes(graph: ir.Graph) -> int:
+    kept: dict[Hashable, ir.Node] = {}
+    merged = 0
+    for node in graph:
+        key = _key(node)
+        if key is None:
+            continue
+        first = kept.setdefault(key, node)
+        if first is not node and _replace(node, first):
+            merged += 1
+    return merged
+
+
+def _key(node: ir.Node) -> Hashable | None:
+    if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM_OPERATORS:
+        return None
+    attributes = []
+    for name in sorted(node.attributes):
+        attribute = node.attributes[name]
+        if attribute.is_ref() or attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+            return None
+        if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().nbytes > _MAX_HASHED_BYTES:
+            return None
+        proto = ir.to_proto(attribute)
+        proto.t.name = proto.doc_string = ""
+        attributes.append(proto.SerializeToString(deterministic=True))
+    named = tuple(bool(value.name) for value in node.outputs)
+    inputs = tuple(None if value is None else id(value) for value in node.inputs)
+    return (node.op_type, node.overload, inputs, named, tuple(attributes))
+
+
+def _replace(node: ir.Node, first: ir.Node) -> bool:
+    pairs = list(zip(node.outputs, first.outputs, strict=True))
+    if any(old.is_graph_output() and not can_take_name(new, old) for old, new in pairs):
+        return False
+    for old, new in pairs:
+        if old.is_graph_output():
+            rename_output(old, new, f"{old.name}_merged")
+        else:
+            old.replace_all_uses_with(new)
+    graph = node.graph
+    assert graph is not None
+    graph.remove(node, safe=True)
+    return True
