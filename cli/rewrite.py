@@ -200,7 +200,7 @@ def _report(request: RewriteRequest, before: ir.Model, after: ir.Model, outcomes
     from pgc_graph.results import to_json
 
     sizes = {"nodes_before": before.graph.num_nodes(), "nodes_after": after.graph.num_nodes()}
-    bytes_before, bytes_after = request.source.stat().st_size, request.output.stat().st_size
+    bytes_before, bytes_after = _size(request.source), _size(request.output)
     if bytes_after > 1.05 * bytes_before:
         note(f"Warning: the file grew from {bytes_before:,} to {bytes_after:,} bytes")
     if request.as_json:
@@ -209,3 +209,9 @@ def _report(request: RewriteRequest, before: ir.Model, after: ir.Model, outcomes
         return
     nodes = f"{sizes['nodes_before']} -> {sizes['nodes_after']} nodes"
     click.echo(f"Saved {request.output} ({nodes}, {bytes_before:,} -> {bytes_after:,} bytes)")
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a model file and of the data file that goes with it by name, if there is one."""
+    data = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)

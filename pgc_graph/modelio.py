@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from pgc_graph.errors import ModelError, ModelFileError
 from pgc_graph.files import atomic_path
 
-__all__ = ["EMBED_LIMIT_BYTES", "check", "load", "save", "to_bytes", "to_proto"]
+__all__ = ["EMBED_LIMIT_BYTES", "check", "load", "save", "to_bytes", "to_proto", "weight_bytes"]
 
 EMBED_LIMIT_BYTES = 2_000_000_000
 """Weights above this go to a `.data` file beside the model: a protobuf message cannot exceed 2 GiB."""
@@ -95,6 +95,12 @@ def to_bytes(model: ir.Model) -> bytes:
     except (ValueError, EncodeError) as error:
         raise ModelError(f"cannot serialise the model with its weights inside: {_first_line(error)}") from error
     return data
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Return the size of all initializers, of every scope, in bytes."""
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def check(model: ir.Model) -> None:
@@ -202,14 +208,8 @@ def _undecodable_field(message: Message) -> str:
 
 
 def _needs_external_data(model: ir.Model) -> bool:
-    total = 0
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor):
-                return True
-            total += 0 if tensor is None else tensor.nbytes
-    return total > EMBED_LIMIT_BYTES
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return weight_bytes(model) > EMBED_LIMIT_BYTES or any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
 
 
 def _save_with_data(model: ir.Model, target: Path) -> None:

@@ -25,6 +25,13 @@ COMMANDS: dict[str, list[str]] = {
     "optimize": ["MODEL", "-o", "OUT", "--opset", "15"],
     "inspect": ["MODEL"],
     "gate": ["MODEL", "-o", "OUT"],
+    "rename": ["MODEL", "Conv", "Fold", "-o", "OUT"],
+    "extract": ["MODEL", "-o", "OUT"],
+    "set-batch": ["MODEL", "--to", "4", "-o", "OUT"],
+    "set-metadata": ["MODEL", "key=value", "-o", "OUT"],
+    "diff": ["MODEL", "MODEL"],
+    "verify": ["MODEL", "MODEL"],
+    "bench": ["MODEL", "--seconds", "0.01", "--threads", "1"],
     "ablate": ["--model", "MODEL", "--image", "IMAGE", "--topk-heatmaps", "0", "--threads", "1"],
     "heatmap": ["--model", "MODEL", "--image", "IMAGE", "--output-dir", "MAPS", "--limit", "2"],
 }

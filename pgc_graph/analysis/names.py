@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import onnx_ir as ir
@@ -50,8 +51,13 @@ class FreshNames:
     """Hands out names that no tensor and no node of a model bears yet, in any scope."""
 
     def __init__(self, model: ir.Model) -> None:
-        self._taken = tensor_names(model) | node_names(model)
+        self._model = model
         self._counts: dict[str, int] = {}
+
+    @functools.cached_property
+    def _taken(self) -> set[str]:
+        # Collected when the first name is asked for: most passes on most models ask for none.
+        return tensor_names(self._model) | node_names(self._model)
 
     def claim(self, wanted: str) -> str:
         """Return `wanted` if it is free, else `wanted_1`, `wanted_2`, ...; the name is taken from then on."""

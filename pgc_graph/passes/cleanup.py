@@ -1,4 +1,4 @@
-"""Remove what does nothing: idle nodes, duplicates, dead nodes, initializers and functions; in every scope.
+"""Remove what does nothing: idle nodes, needless arithmetic on shapes, duplicates, dead nodes and weights, in every scope.
 
 Names and types of inputs and outputs stay, and so do initializers that are inputs as well. An idle node stays where it
 puts a graph input, an initializer, a tensor of an outer scope or another output out under a name of its own.
@@ -13,6 +13,7 @@ from pgc_graph.analysis.constants import Constants
 from pgc_graph.passes.duplicates import merge_duplicates
 from pgc_graph.passes.edit import GraphEditor, can_take_name, remove_unused_initializers
 from pgc_graph.passes.idle import idle_source
+from pgc_graph.passes.reshape_targets import write_constant_targets
 
 __all__ = ["clean"]
 
@@ -24,11 +25,11 @@ def clean(model: ir.Model) -> int:
         model: Is changed.
 
     Returns:
-        How many nodes, initializers and functions went away.
+        How many nodes, initializers and functions went away or became constants.
     """
     total = 0
     while True:
-        found = _remove_idle(model) + merge_duplicates(model) + _remove_dead(model)
+        found = _remove_idle(model) + write_constant_targets(model) + merge_duplicates(model) + _remove_dead(model)
         total += found
         if not found:
             return total

@@ -9,7 +9,8 @@ type, shape and bytes are the same (so 0.0 and -0.0 differ); what whoever runs t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 import onnx_ir as ir
 
@@ -20,6 +21,8 @@ from pgc_graph.passes.edit import can_take_name, rename_output
 __all__ = ["merge_duplicates"]
 
 _MAX_HASHED_BYTES = 1 << 28
+_BEGINNING = 8
+T = TypeVar("T")
 
 
 def merge_duplicates(model: ir.Model) -> int:
@@ -35,15 +38,16 @@ def merge_duplicates(model: ir.Model) -> int:
 
 
 def _merge_initializers(graph: ir.Graph) -> int:
-    kept: dict[Hashable, ir.Value] = {}
+    alike: dict[Hashable, _Alike[ir.Value]] = {}
     merged = 0
     for value in list(graph.initializers.values()):
         tensor = value.const_value
         interface = value.is_graph_input() or value.is_graph_output()
         if tensor is None or interface or tensor.nbytes > _MAX_HASHED_BYTES or tensor.dtype == ir.DataType.STRING:
             continue
-        key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
-        first = kept.setdefault(key, value)
+        beginning = tensor.numpy().reshape(-1)[:_BEGINNING].tobytes()
+        group = alike.setdefault((tensor.dtype, tuple(tensor.shape), beginning), _Alike(_digest))
+        first = group.first_equal(value)
         if first is not value:
             value.replace_all_uses_with(first)
             del graph.initializers[str(value.name)]
@@ -52,21 +56,45 @@ def _merge_initializers(graph: ir.Graph) -> int:
 
 
 def _merge_nodes(graph: ir.Graph) -> int:
-    kept: dict[Hashable, ir.Node] = {}
+    alike: dict[Hashable, _Alike[ir.Node]] = {}
     merged = 0
     for node in graph:
-        key = _key(node)
-        if key is None:
+        if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM_OPERATORS:
             continue
-        first = kept.setdefault(key, node)
+        named = tuple(bool(value.name) for value in node.outputs)
+        inputs = tuple(None if value is None else id(value) for value in node.inputs)
+        group = alike.setdefault((node.op_type, node.overload, inputs, named), _Alike(_attributes))
+        first = group.first_equal(node)
         if first is not node and _replace(node, first):
             merged += 1
     return merged
 
 
-def _key(node: ir.Node) -> Hashable | None:
-    if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM_OPERATORS:
-        return None
+class _Alike(Generic[T]):
+    """Things that look alike at first sight; what takes long to compare is computed only from the second one on."""
+
+    def __init__(self, key: Callable[[T], Hashable | None]) -> None:
+        self._key = key
+        self._first: T | None = None
+        self._known: dict[Hashable, T] = {}
+
+    def first_equal(self, thing: T) -> T:
+        """Return the first of those seen that is equal to a thing, or the thing itself."""
+        if self._first is None:
+            self._first = thing
+            return thing
+        if not self._known:
+            self._known[self._key(self._first)] = self._first
+        key = self._key(thing)
+        return thing if key is None else self._known.setdefault(key, thing)
+
+
+def _digest(value: ir.Value) -> Hashable | None:
+    return None if value.const_value is None else hashlib.sha256(value.const_value.tobytes()).digest()
+
+
+def _attributes(node: ir.Node) -> Hashable | None:
+    """Return what a node's attributes say, or None where they cannot be compared."""
     attributes = []
     for name in sorted(node.attributes):
         attribute = node.attributes[name]
@@ -77,9 +105,7 @@ def _key(node: ir.Node) -> Hashable | None:
         proto = ir.to_proto(attribute)
         proto.t.name = proto.doc_string = ""
         attributes.append(proto.SerializeToString(deterministic=True))
-    named = tuple(bool(value.name) for value in node.outputs)
-    inputs = tuple(None if value is None else id(value) for value in node.inputs)
-    return (node.op_type, node.overload, inputs, named, tuple(attributes))
+    return tuple(attributes)
 
 
 def _replace(node: ir.Node, first: ir.Node) -> bool:

@@ -21,7 +21,7 @@ import sng4onnx
 from pgc_graph.analysis.names import FreshNames, all_nodes
 from pgc_graph.passes.rewrite import Change, Rewrite
 
-__all__ = ["SNG_MAX_NODES", "fill_names"]
+__all__ = ["SNG_MAX_NODES", "fill_names", "name_nodes"]
 
 SNG_MAX_NODES = 20_000
 """Larger graphs are numbered without sng4onnx: names of the same form, numbered in graph order."""
@@ -37,8 +37,12 @@ def fill_names(model: ir.Model) -> Rewrite:
         The named model, and one change a node that was named or renamed.
     """
     named = model.clone()
-    changes = [*_separate_duplicates(named), *_name_unnamed(named)]
-    return Rewrite(named, tuple(changes))
+    return Rewrite(named, name_nodes(named))
+
+
+def name_nodes(model: ir.Model) -> tuple[Change, ...]:
+    """Do what `fill_names` does to a model that is ours to edit."""
+    return (*_separate_duplicates(model), *_name_unnamed(model))
 
 
 def _separate_duplicates(model: ir.Model) -> Iterator[Change]:

@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from pgc_graph.analysis.names import all_graphs, all_nodes
 from pgc_graph.errors import OptionError
 from pgc_graph.passes.cleanup import clean
-from pgc_graph.passes.names import fill_names
+from pgc_graph.passes.names import name_nodes
 from pgc_graph.passes.rewrite import Change, Rewrite, Skip
 
 __all__ = ["MAX_CONSTANT_BYTES", "MAX_READ_BYTES", "simplifications", "simplify"]
@@ -97,9 +97,9 @@ def simplify(
         except _FAILURES as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             return Rewrite(model.clone(), (), (Skip("graph", f"onnxsim failed: {reason}"),))
-        simplified = _restore(result, source)
-        clean(simplified)
-        current = fill_names(simplified).model
+        current = _restore(result, source)
+        clean(current)
+        name_nodes(current)
     return Rewrite(current, _account(model, current))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,13 +88,27 @@ def open_session(model: ir.Model | bytes, options: RuntimeOptions | None = None)
     level = onnxruntime.GraphOptimizationLevel
     settings.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimise else level.ORT_DISABLE_ALL
     names = list(dict.fromkeys((PROVIDERS[provider], PROVIDERS["cpu"])))
-    data = model if isinstance(model, bytes) else modelio.to_bytes(model)
-    try:
-        session = onnxruntime.InferenceSession(data, settings, providers=names)
-    except RUNTIME_ERRORS as error:
-        raise ModelError(f"onnxruntime refuses the model: {runtime_message(error)}") from error
+    with _serialised(model) as data:
+        try:
+            session = onnxruntime.InferenceSession(data, settings, providers=names)
+        except RUNTIME_ERRORS as error:
+            raise ModelError(f"onnxruntime refuses the model: {runtime_message(error)}") from error
     logger.debug("session on %s, %d threads", provider, options.threads)
     return Session(session, provider)
+
+
+@contextlib.contextmanager
+def _serialised(model: ir.Model | bytes) -> Iterator[bytes | str]:
+    """Yield a model as bytes or, where its weights are too large for a protobuf message, as a file that then goes away."""
+    if isinstance(model, bytes):
+        yield model
+    elif modelio.weight_bytes(model) <= modelio.EMBED_LIMIT_BYTES:
+        yield modelio.to_bytes(model)
+    else:
+        with tempfile.TemporaryDirectory(prefix="pgc-graph-") as folder:
+            path = Path(folder) / "model.onnx"
+            modelio.save(model, path)
+            yield str(path)
 
 
 def available_cores() -> int:

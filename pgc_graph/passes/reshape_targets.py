@@ -1,0 +1,133 @@
+"""Reshape targets that are computed only to keep a dimension.
+
+Exporters write `x.view(x.size(0), -1)` as Shape, Gather, Unsqueeze, Concat and Reshape. In a Reshape target, 0 stands for
+"the input's dimension at this place" (ONNX Reshape, allowzero = 0), so the constant target (0, -1) says the same:
+
+1. the target is a Concat along axis 0, each part one number;
+2. a part is a constant, or one entry of a tensor's Shape: Gather (+ Unsqueeze), or Slice, or Shape with start and end;
+3. that entry is the dimension that Reshape's input has at the part's own place: the Shape is of that very tensor, or both
+   dimensions bear the same symbolic name.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from pgc_graph.analysis.constants import Constants
+from pgc_graph.passes.edit import GraphEditor
+from pgc_graph.passes.idle import is_onnx
+
+__all__ = ["constant_target", "write_constant_targets"]
+
+
+def write_constant_targets(model: ir.Model) -> int:
+    """Replace computed Reshape targets by constants where that says the same; the model is changed.
+
+    Returns:
+        How many targets were replaced.
+    """
+    editor, constants = GraphEditor(model), Constants(model)
+    replaced = 0
+    for node in list(model.graph.all_nodes()):
+        if not is_onnx(node, "Reshape") or len(node.inputs) < 2:
+            continue
+        target = constant_target(node, constants)
+        if target is None:
+            continue
+        old = node.inputs[1]
+        name = f"{node.name or node.outputs[0].name}/shape"
+        node.replace_input_with(1, editor.constant(name, np.asarray(target, np.int64), ir.DataType.INT64, node))
+        editor.remove_orphans([old])
+        _state_shape(node, target)
+        replaced += 1
+    return replaced
+
+
+def constant_target(node: ir.Node, constants: Constants) -> list[int] | None:
+    """Return the constant that a Reshape's computed target can be replaced by, or None."""
+    source, target = node.inputs[0], node.inputs[1]
+    concat = None if target is None else target.producer()
+    if source is None or concat is None or not is_onnx(concat, "Concat"):
+        return None
+    if node.attributes.get_int("allowzero", 0) != 0:
+        return None
+    numbers: list[int] = []
+    for place, part in enumerate(concat.inputs):
+        number = _part(part, source, place, constants)
+        if number is None:
+            return None
+        numbers.append(number)
+    return numbers if numbers.count(-1) <= 1 else None
+
+
+def _state_shape(node: ir.Node, target: list[int]) -> None:
+    """Write down what the result's shape now is, where nothing is left open but kept dimensions."""
+    source, result = node.inputs[0], node.outputs[0]
+    if source is None or source.shape is None or result.shape is not None:
+        return
+    kept = {place for place, number in enumerate(target) if number == 0}
+    others = [dim for place, dim in enumerate(source.shape) if place not in kept]
+    if any(not isinstance(dim, int) for dim in others):
+        return
+    rest = math.prod(dim for dim in others if isinstance(dim, int))
+    open_ended = rest // math.prod(number for number in target if number > 0)
+    shape = [open_ended if number == -1 else number for number in target]
+    result.shape = ir.Shape([source.shape[place] if place in kept else dim for place, dim in enumerate(shape)])
+
+
+def _part(part: ir.Value | None, source: ir.Value, place: int, constants: Constants) -> int | None:
+    value = constants.value(part)
+    if value is not None:
+        return int(value.reshape(-1)[0]) if value.size == 1 else None
+    entry = _shape_entry(part, constants)
+    if entry is None:
+        return None
+    shaped, index = entry
+    if shaped is source and index == place:
+        return 0
+    here, there = _dimension(source, place), _dimension(shaped, index)
+    named = isinstance(here, ir.SymbolicDim) and isinstance(there, ir.SymbolicDim) and here.value is not None
+    return 0 if named and here == there else None
+
+
+def _shape_entry(part: ir.Value | None, constants: Constants) -> tuple[ir.Value, int] | None:
+    """Find of which tensor's Shape a one-element tensor is which entry."""
+    node = None if part is None else part.producer()
+    if node is not None and is_onnx(node, "Unsqueeze"):
+        part = node.inputs[0]
+        node = None if part is None else part.producer()
+        if node is None or not is_onnx(node, "Gather"):
+            return None
+    if node is None or not node.inputs or node.inputs[0] is None:
+        return None
+    if is_onnx(node, "Shape"):
+        start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", 0)
+        return (node.inputs[0], start) if start >= 0 and end == start + 1 else None
+    shape = node.inputs[0].producer()
+    if shape is None or not is_onnx(shape, "Shape") or shape.attributes or shape.inputs[0] is None:
+        return None
+    index = _index(node, constants)
+    return None if index is None else (shape.inputs[0], index)
+
+
+def _index(node: ir.Node, constants: Constants) -> int | None:
+    values = [constants.value(value) for value in node.inputs[1:]]
+    if not values or any(value is None or value.size != 1 for value in values):
+        return None
+    numbers = [int(value.reshape(-1)[0]) for value in values if value is not None]
+    if is_onnx(node, "Gather"):
+        return numbers[0] if numbers[0] >= 0 else None
+    if is_onnx(node, "Slice") and len(numbers) >= 2 and numbers[0] >= 0 and numbers[1] == numbers[0] + 1:
+        return numbers[0] if numbers[2:3] in ([], [0]) and numbers[3:4] in ([], [1]) else None
+    return None
+
+
+def _dimension(value: ir.Value, index: int) -> int | ir.SymbolicDim | None:
+    shape = value.shape
+    if shape is None or index >= len(shape):
+        return None
+    dim = shape[index]
+    return dim if isinstance(dim, (int, ir.SymbolicDim)) else None
