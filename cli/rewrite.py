@@ -151,8 +151,9 @@ def run_steps(request: RewriteRequest, steps: Sequence[Step]) -> None:
         outcomes.append(outcome)
         if not request.as_json:
             click.echo(_lines(outcome, len(model.graph.outputs)))
-    modelio.save(model, request.output)
-    _report(request, original, model, outcomes)
+    before = request.source.stat().st_size + modelio.weight_bytes(original, external=True)
+    after = modelio.save(model, request.output)
+    _report(request, (original, model), (before, after), outcomes)
     if any(outcome.kept_original for outcome in outcomes):
         click.get_current_context().exit(EXIT_CHECK_FAILED)
 
@@ -196,11 +197,14 @@ def _lines(outcome: StepOutcome, outputs: int) -> str:
     return "\n".join(lines)
 
 
-def _report(request: RewriteRequest, before: ir.Model, after: ir.Model, outcomes: list[StepOutcome]) -> None:
+def _report(
+    request: RewriteRequest, models: tuple[ir.Model, ir.Model], files: tuple[int, int], outcomes: list[StepOutcome]
+) -> None:
+    """Print what came out; `models` and the sizes of their `files` in bytes are before and after."""
     from pgc_graph.results import to_json
 
-    sizes = {"nodes_before": before.graph.num_nodes(), "nodes_after": after.graph.num_nodes()}
-    bytes_before, bytes_after = _size(request.source), _size(request.output)
+    sizes = {"nodes_before": models[0].graph.num_nodes(), "nodes_after": models[1].graph.num_nodes()}
+    bytes_before, bytes_after = files
     if bytes_after > 1.05 * bytes_before:
         note(f"Warning: the file grew from {bytes_before:,} to {bytes_after:,} bytes")
     if request.as_json:
@@ -209,9 +213,3 @@ def _report(request: RewriteRequest, before: ir.Model, after: ir.Model, outcomes
         return
     nodes = f"{sizes['nodes_before']} -> {sizes['nodes_after']} nodes"
     click.echo(f"Saved {request.output} ({nodes}, {bytes_before:,} -> {bytes_after:,} bytes)")
-
-
-def _size(path: Path) -> int:
-    """Return the bytes of a model file and of the data file that goes with it by name, if there is one."""
-    data = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)

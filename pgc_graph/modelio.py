@@ -48,11 +48,14 @@ def load(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> ir.Model:
     return _from_proto(_parse(_read(path), str(path)), str(path), path)
 
 
-def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
+def save(model: ir.Model, path: str | os.PathLike[str]) -> int:
     """Write a model to a file, all or nothing.
 
     Weights stay inside the file, unless the model came with external data or they exceed `EMBED_LIMIT_BYTES`: then they
     go to `<name>.onnx.data` beside it.
+
+    Returns:
+        Bytes written, data included.
 
     Raises:
         OptionError: The folder does not exist or cannot be written.
@@ -60,11 +63,11 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     if _needs_external_data(model):
-        _save_with_data(model, target)
-        return
+        return _save_with_data(model, target)
     data = to_bytes(model)
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
+    return len(data)
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
@@ -97,10 +100,11 @@ def to_bytes(model: ir.Model) -> bytes:
     return data
 
 
-def weight_bytes(model: ir.Model) -> int:
-    """Return the size of all initializers, of every scope, in bytes."""
+def weight_bytes(model: ir.Model, *, external: bool = False) -> int:
+    """Return the size of all initializers of every scope in bytes, or of those alone that are external data."""
     tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    wanted = ir.ExternalTensor if external else object
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None and isinstance(tensor, wanted))
 
 
 def check(model: ir.Model) -> None:
@@ -208,11 +212,10 @@ def _undecodable_field(message: Message) -> str:
 
 
 def _needs_external_data(model: ir.Model) -> bool:
-    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    return weight_bytes(model) > EMBED_LIMIT_BYTES or any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
+    return weight_bytes(model) > EMBED_LIMIT_BYTES or weight_bytes(model, external=True) > 0
 
 
-def _save_with_data(model: ir.Model, target: Path) -> None:
+def _save_with_data(model: ir.Model, target: Path) -> int:
     # Both files are finished in a folder of their own, then moved, data first: a reader that finds the new model finds
     # its weights. The model may be mapped from the very file that is replaced; a replaced file stays mapped.
     data_name = f"{target.name}.data"
@@ -223,9 +226,12 @@ def _save_with_data(model: ir.Model, target: Path) -> None:
             raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
         proto = onnx.ModelProto.FromString((Path(folder) / target.name).read_bytes())
         _drop_types_of_initializers(proto.graph)
-        temporary.write_bytes(proto.SerializeToString())
-        if (Path(folder) / data_name).exists():
-            os.replace(Path(folder) / data_name, target.with_name(data_name))
+        written = temporary.write_bytes(proto.SerializeToString())
+        data = Path(folder) / data_name
+        if data.exists():
+            written += data.stat().st_size
+            os.replace(data, target.with_name(data_name))
+    return written
 
 
 def _drop_types_of_initializers(graph: onnx.GraphProto) -> None:
