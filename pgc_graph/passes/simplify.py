@@ -85,18 +85,19 @@ def simplify(
     _check_options(model, fix_shapes or {}, skip)
     options = _Options(fix_shapes or {}, tuple(skip), fold_constants, subgraphs, max_constant)
     source = _read_external(model)
-    current, seen = source, b""
+    current, seen = source, onnx.ModelProto()
     for _ in range(_ROUNDS):
         proto = ir.to_proto(current)
-        state = proto.SerializeToString(deterministic=True)
-        if state == seen:
+        if proto == seen:
             break
-        seen = state
+        seen = proto
         try:
             result = _run_onnxsim(proto, options)
         except _FAILURES as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             return Rewrite(model.clone(), (), (Skip("graph", f"onnxsim failed: {reason}"),))
+        if result.graph == proto.graph and result.functions == proto.functions and current is not source:
+            break
         current = _restore(result, source)
         clean(current)
         name_nodes(current)
