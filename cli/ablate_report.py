@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgc_cli.ablate_tables import label_table, stats_table
 from pgc_cli.progress import note, progress_bar
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from pgc_graph.studies.ablation.scores import Scores
 
 __all__ = ["Printer", "list_targets"]
+
+_RANKED_BY = {
+    "delta": "mean Δ",
+    "logit": "mean Δ of the logit",
+    "loss": "rise of the loss",
+    "accuracy": "fall of accuracy",
+    "f1": "fall of F1",
+}
 
 
 def list_targets(targets: Sequence[Target], *, as_json: bool) -> str:
@@ -36,12 +45,15 @@ def list_targets(targets: Sequence[Target], *, as_json: bool) -> str:
 class Printer:
     """Prints an ablation while it runs and when it is done."""
 
-    def __init__(self, model_path: Path, provider: str, images: int, *, quiet: bool, as_json: bool) -> None:
+    def __init__(
+        self, model_path: Path, provider: str, images: int, *, quiet: bool, as_json: bool, stats: bool
+    ) -> None:
         self._model_path = model_path
         self._provider = provider
         self._images = images
         self._lines = not (quiet or as_json)
         self._as_json = as_json
+        self._stats = stats
         self._done = 0
         self._advance: Callable[[int, int], None] = lambda done, total: None
 
@@ -87,9 +99,12 @@ class Printer:
                 f"\nProcessed {len(result.images)} images. Baseline prob: mean={baseline.mean:.4f} "
                 f"std={baseline.std:.4f} min={baseline.min:.4f} max={baseline.max:.4f}"
             )
-        click.echo("\nAggregate feature impact (sorted by mean Δ):")
+        click.echo(f"\nAggregate feature impact (sorted by {_RANKED_BY[result.rank_by]}):")
         for impact in result.gates:
             click.echo(_ranking_line(impact))
+        for lines in (label_table(result), stats_table(result) if self._stats else []):
+            if lines:
+                click.echo("\n".join(["", *lines]))
 
     def _single(self, result: AblationResult) -> None:
         if not self._lines:

@@ -136,7 +136,8 @@ def test_json_is_one_document_and_nothing_else(model_file: Path, folder: Path, r
     assert document["schema_version"] == 1
     assert document["baseline"]["count"] == len(document["images"]) == 5
     assert [gate["rank"] for gate in document["gates"]] == list(range(1, 19))
-    assert set(document["gates"][0]) == {"rank", "position", "target", "delta", "prob", "logit_delta", "non_finite"}
+    figures = {"delta", "prob", "logit_delta", "non_finite", "quality", "labels"}
+    assert set(document["gates"][0]) == {"rank", "position", "target", *figures}
     assert [Path(item["path"]).name for item in document["skipped_images"]] == ["broken.png"]
     assert document["engine"]["method"] == "planned"
     assert "Skipped 1 unreadable images" in result.stderr
@@ -168,6 +169,86 @@ def test_list_targets_needs_no_image(
     assert result.exit_code == 0
     assert result.stdout.splitlines() == lines
     assert result.stderr == ""
+
+
+def test_folders_named_like_classes_are_set_side_by_side(
+    model_file: Path, folder: Path, run_cli: Run, tmp_path: Path
+) -> None:
+    (folder / "a").rename(folder / "not_pointing")
+    (folder / "b").rename(folder / "pointing")
+    paths = sorted(folder.rglob("*.png"))
+    common = ("ablate", "--model", model_file, "--image-dir", folder, "--topk-heatmaps", 0, "--limit", 2)
+    document = json.loads(run_cli(*common, "--json").stdout)
+    lines = run_cli(*common, "--stats").stdout.splitlines()
+    start = lines.index("By label, without each tensor:")
+    assert lines[start + 1].split() == [
+        "rank",
+        "not_pointing",
+        "meanΔ",
+        "accuracy",
+        "pointing",
+        "meanΔ",
+        "accuracy",
+        "accuracy",
+        "F1",
+        "loss",
+        "tensor",
+    ]
+    assert lines[start + 2].split()[:4:2] == ["n=3", "n=2"]
+    for line, gate in zip(lines[start + 3 : start + 5], document["gates"], strict=True):
+        parts = [[f"{p['delta']['mean']:+.4f}", f"{p['accuracy']:.4f}"] for p in gate["labels"]]
+        quality = [f"{gate['quality'][name]:.4f}" for name in ("accuracy", "f1", "loss")]
+        assert line.split() == [f"{gate['rank']:02d}.", *parts[0], *parts[1], *quality, gate["target"]["tensor"]]
+    for line, gate in zip(lines[-2:], document["gates"], strict=True):
+        low, high = gate["delta"]["interval"]
+        assert f"[{low:+.4f}, {high:+.4f}]" in line
+        assert f" {gate['delta']['quantiles']['q50']:+.4f} " in line
+    (tmp_path / "labels.csv").write_text("image_path,label\n" + "".join(f"{path},here\n" for path in paths))
+    (group,) = json.loads(run_cli(*common, "--json", "--labels", tmp_path / "labels.csv").stdout)["labels"]
+    assert (group["label"], group["images"], group["accuracy"]) == ("here", 5, None)
+    assert json.loads(run_cli(*common, "--json", "--labels", "none").stdout)["labels"] == []
+
+
+def test_target_and_ranking_are_said(model_file: Path, folder: Path, run_cli: Run) -> None:
+    common = ("ablate", "--model", model_file, "--image-dir", folder, "--topk-heatmaps", 0)
+    lines = run_cli(*common, "--rank-by", "logit", "--target", "not_pointing").stdout.splitlines()
+    assert "Aggregate feature impact (sorted by mean Δ of the logit):" in lines
+    logits = [float(match["logit"]) for match in map(RANKING.fullmatch, lines) if match]
+    assert len(logits) == 18
+    assert logits == sorted(logits, reverse=True)
+
+
+def test_explain_needs_no_image_and_text_agrees_with_json(model_file: Path, run_cli: Run) -> None:
+    options = ("ablate", "--model", model_file, "--explain", "--limit", 5)
+    text, document = run_cli(*options).stdout.splitlines(), json.loads(run_cli(*options, "--json").stdout)
+    assert document["plain_macs"] == 6 * document["model_macs"]
+    for line, gate in zip(text[1:], document["gates"], strict=False):
+        assert ("cut: a number" in line) == gate["cut"]
+        assert line.endswith(f" {gate['target']['tensor']}")
+        assert f" {gate['nodes']:,}  " in line
+        assert f" {gate['macs']:,}  " in line
+    ratio = document["plain_macs"] / document["plan_macs"]
+    assert text[7:9] == [
+        f"plain loop  {document['plain_macs']:,} MACs an image: {document['model_macs']:,} x 6 runs",
+        f"plan        {document['plan_macs']:,} MACs an image, {ratio:.1f}x fewer: "
+        f"{document['plan_nodes']:,} nodes in one graph",
+    ]
+
+
+def test_plan_is_saved_without_images_and_never_over_the_model(
+    model_file: Path, folder: Path, run_cli: Run, tmp_path: Path
+) -> None:
+    plan, before = tmp_path / "plan.onnx", model_file.read_bytes()
+    result = run_cli("ablate", "--model", model_file, "--save-plan", plan, "--limit", 3)
+    assert result.exit_code == 0, result.stderr
+    onnx.checker.check_model(plan, full_check=True)
+    nodes = len(onnx.load(plan).graph.node)
+    assert result.stdout.splitlines() == [f"[INFO] plan: {nodes} nodes, 4 outputs -> {plan}"]
+    result = run_cli("ablate", "--model", model_file, "--save-plan", model_file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert model_file.read_bytes() == before
+    common = ("--image-dir", folder, "--topk-heatmaps", 0, "--limit", 3, "--save-plan", plan)
+    assert "Processed 5 images." in run_cli("ablate", "--model", model_file, *common).stdout
 
 
 def test_heatmaps_of_the_highest_ranking_tensors_are_drawn(
@@ -230,6 +311,9 @@ BAD_INPUT = {
     "wrong-size": ("--model fixed.onnx --image-dir images --input-size 16", "fixed at 32x32"),
     "endless-value": ("--model pgc_s.onnx --image-dir images --ablation-value inf", "expected a finite number"),
     "collage-no-png": ("--model pgc_s.onnx --image-dir images --topk-composite-name a.jpg", "is no PNG"),
+    "strange-target": ("--model pgc_s.onnx --image-dir images --target sideways", "no class 'sideways'"),
+    "missing-labels": ("--model pgc_s.onnx --image-dir images --labels none.csv", "cannot read labels from none.csv"),
+    "rank-without-labels": ("--model pgc_s.onnx --image-dir images --rank-by f1", "cannot rank by f1"),
     "missing-topk-image": ("--model pgc_s.onnx --image-dir images --topk-image none.png", "image not found: none.png"),
 }
 

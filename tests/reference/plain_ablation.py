@@ -18,12 +18,16 @@ _NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(do
 
 @dataclass(frozen=True, eq=False)
 class PlainScores:
-    """`baseline` (images,) and `ablated` (gates, images); the same of the logit where one was asked for."""
+    """`baseline` (images,) and `ablated` (gates, images); the same of the logit where one was asked for.
+
+    `rows` (1 + gates, images, classes) are all columns of the score, without scaling and for each gate.
+    """
 
     baseline: NDArray[np.float64]
     ablated: NDArray[np.float64]
     baseline_logit: NDArray[np.float64] | None
     ablated_logit: NDArray[np.float64] | None
+    rows: NDArray[np.float64]
 
 
 def plain_ablation(
@@ -34,8 +38,11 @@ def plain_ablation(
     value: float = 0.0,
     logit: str | None = None,
     optimise: bool = False,
+    column: int | None = None,
 ) -> PlainScores:
     """Scale each tensor on each image, one run each; what counts is the output that is the largest without scaling.
+
+    With `column`, it is that output for all images.
 
     With `optimise`, onnxruntime runs as it comes: its own graph rewriting, all cores.
     """
@@ -44,15 +51,20 @@ def plain_ablation(
     ones = {f"factor_{index}": 1.0 for index in range(len(tensors))}
     baseline = np.empty((len(outputs), len(images)))
     ablated = np.empty((len(outputs), len(tensors), len(images)))
-    for column, image in enumerate(images):
+    rows: list[list[NDArray[np.float64]]] = []
+    for position, image in enumerate(images):
         raw = _run(session, image, ones)
-        best = int(np.argmax(raw[0]))
-        baseline[:, column] = [row[best] for row in raw]
+        best = int(np.argmax(raw[0])) if column is None else column
+        baseline[:, position] = [row[best] for row in raw]
+        rows.append([raw[0]])
         for gate in range(len(tensors)):
-            ablated[:, gate, column] = [row[best] for row in _run(session, image, {**ones, f"factor_{gate}": value})]
+            scaled = _run(session, image, {**ones, f"factor_{gate}": value})
+            ablated[:, gate, position] = [row[best] for row in scaled]
+            rows[-1].append(scaled[0])
+    together = np.array(rows).swapaxes(0, 1)
     if logit is None:
-        return PlainScores(baseline[0], ablated[0], None, None)
-    return PlainScores(baseline[0], ablated[0], baseline[1], ablated[1])
+        return PlainScores(baseline[0], ablated[0], None, None, together)
+    return PlainScores(baseline[0], ablated[0], baseline[1], ablated[1], together)
 
 
 def _scalable(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

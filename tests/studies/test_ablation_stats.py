@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,5 +48,29 @@ def test_values_that_are_not_finite_are_left_out(values: np.ndarray, size: int) 
             assert summary.mean == pytest.approx(finite.mean(), abs=1e-10)
             assert summary.std == pytest.approx(finite.std(), abs=1e-9)
             assert (summary.min, summary.max) == (finite.min(), finite.max())
+            expected = np.quantile(finite, [0.05, 0.25, 0.5, 0.75, 0.95])
+            assert dataclasses.astuple(summary.quantiles) == pytest.approx(expected, abs=1e-12)
+            if len(finite) > 1:
+                half = 1.959963984540054 * np.sqrt(finite.var(ddof=1) / len(finite))
+                assert summary.interval == pytest.approx((finite.mean() - half, finite.mean() + half), abs=1e-6)
+            else:
+                assert np.isnan(summary.interval).all()
         else:
             assert np.isnan([summary.mean, summary.std, summary.min, summary.max]).all()
+
+
+def test_quantiles_are_exact_up_to_8192_values() -> None:
+    values = np.random.default_rng(1).exponential(size=(2, 8192))
+    for summary, row in zip(streamed(values, 100).summaries(), values, strict=True):
+        assert dataclasses.astuple(summary.quantiles) == pytest.approx(np.quantile(row, [0.05, 0.25, 0.5, 0.75, 0.95]))
+
+
+def test_quantiles_of_many_values_come_from_the_same_sample_however_they_arrive() -> None:
+    values = np.random.default_rng(2).exponential(size=(1, 100_000)).cumsum(axis=1)  # sorted: order must not matter
+    found = [streamed(values, size).summaries()[0].quantiles for size in (7, 1000, 100_000)]
+    assert found[0] == found[1] == found[2]
+    shares = [np.mean(values[0] < value) for value in dataclasses.astuple(found[0])]
+    # Four standard errors of a share that 8,192 values tell.
+    for share, wanted in zip(shares, [0.05, 0.25, 0.5, 0.75, 0.95], strict=True):
+        assert share == pytest.approx(wanted, abs=4 * np.sqrt(wanted * (1 - wanted) / 8192))
+        assert share != wanted  # it is a sample

@@ -66,6 +66,7 @@ class Copies:
         )
         for old, new in zip(node.outputs, copy.outputs, strict=True):
             new.name = self._fresh.claim(old.name) if old.name else ""
+            new.type, new.shape = old.type, None if old.shape is None else old.shape.copy()
         self._model.graph.append(copy)
         return copy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from pgc_graph.errors import UnsupportedError
 from pgc_graph.passes.gates import Gate
 from pgc_graph.runtime.session import RuntimeOptions, Session, open_session
 from pgc_graph.studies.ablation.plan import Constant, ConstantsModel, Plan, Question, build_plan, constants_model
-from pgc_graph.studies.ablation.scores import Runner, Scores, pick_scores
+from pgc_graph.studies.ablation.scores import Runner, Scores, Wanted, join_scores, pick_scores
 
-__all__ = ["PlannedRunner", "gated_runner", "planned_runner"]
+__all__ = ["PlannedRunner", "build_plans", "gated_runner", "planned_runner"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,13 @@ class PlannedRunner:
         run: The runner; safe to call from several threads.
         suffix_runs: How many different results depend on the image.
         constant_gates: How many gates cut the graph, so that one number serves all images.
+        plans: The plans, each for the next so many gates.
     """
 
     run: Runner
     suffix_runs: int
     constant_gates: int
+    plans: tuple[Plan, ...]
 
 
 def planned_runner(question: Question, source: ImageInput, sample: Images, options: RuntimeOptions) -> PlannedRunner:
@@ -58,17 +60,40 @@ def planned_runner(question: Question, source: ImageInput, sample: Images, optio
         UnsupportedError: A tensor that should be constant is not, or has no row for each image.
         ModelError: onnxruntime refuses or cannot run a model.
     """
-    parts: list[tuple[Session, Plan]] = []
-    for start in range(0, len(question.tensors), CHUNK):
-        part = dataclasses.replace(question, tensors=question.tensors[start : start + CHUNK])
-        constants = _constants(part, source, sample, options)
-        plan = build_plan(part, constants)
-        logger.info("%d gates: %d nodes below them", len(part.tensors), plan.copied_nodes)
-        parts.append((open_session(plan.model, options), plan))
-    scores = [(part, outcome.sources[0]) for part, (_, plan) in enumerate(parts) for outcome in plan.outcomes]
+    plans = build_plans(question, source, sample, options)
+    parts = [(open_session(plan.model, options), plan) for plan in plans]
+    scores = [(part, outcome.sources[0]) for part, plan in enumerate(plans) for outcome in plan.outcomes]
     live = {(part, source) for part, source in scores if isinstance(source, str)}
     fixed = sum(not isinstance(source, str) for _, source in scores)
-    return PlannedRunner(_batched(lambda images: _run_plans(parts, source, images), source), len(live), fixed)
+
+    def run(images: Images, wanted: Wanted) -> Scores:
+        return _run_plans(parts, source, images, wanted)
+
+    return PlannedRunner(_batched(run, source), len(live), fixed, plans)
+
+
+def build_plans(
+    question: Question, source: ImageInput, sample: Images, options: RuntimeOptions, *, gates: int = CHUNK
+) -> tuple[Plan, ...]:
+    """Compute the constants and write the plans, each for the next so many gates.
+
+    Args:
+        question: What is asked.
+        source: The model's image input.
+        sample: Any images `(N, ...)`; the first two are used to compute constants.
+        options: How to run.
+        gates: Most gates that a plan may have.
+
+    Raises:
+        UnsupportedError: A tensor that should be constant is not, or has no row for each image.
+        ModelError: onnxruntime refuses or cannot run a model.
+    """
+    plans: list[Plan] = []
+    for start in range(0, len(question.tensors), gates):
+        part = dataclasses.replace(question, tensors=question.tensors[start : start + gates])
+        plans.append(build_plan(part, _constants(part, source, sample, options)))
+        logger.info("%d gates: %d nodes below them", len(part.tensors), plans[-1].copied_nodes)
+    return tuple(plans)
 
 
 def gated_runner(
@@ -98,17 +123,19 @@ def gated_runner(
     ]
     session = open_session(asked, options)
 
-    def run(images: Images) -> Scores:
+    def run(images: Images, wanted: Wanted) -> Scores:
         repeated = np.repeat(images[:1], source.fixed_batch or 1, axis=0)
         given = {source.name: repeated.astype(source.dtype.numpy())}
         baseline = session.run(given)
         ablated = [session.run({**given, **feed}) for feed in feeds]
-        return pick_scores(baseline, ablated, len(repeated)).rows([0])
+        return pick_scores(baseline, ablated, len(repeated), wanted.rows([0] * len(repeated))).rows([0])
 
-    return lambda images: _joined([run(images[index : index + 1]) for index in range(len(images))])
+    return lambda images, wanted: join_scores(
+        [run(images[index : index + 1], wanted.rows([index])) for index in range(len(images))]
+    )
 
 
-def _run_plans(parts: Sequence[tuple[Session, Plan]], source: ImageInput, images: Images) -> Scores:
+def _run_plans(parts: Sequence[tuple[Session, Plan]], source: ImageInput, images: Images, wanted: Wanted) -> Scores:
     feed = {source.name: images.astype(source.dtype.numpy())}
     baseline: list[Array] = []
     ablated: list[list[Array]] = []
@@ -117,7 +144,7 @@ def _run_plans(parts: Sequence[tuple[Session, Plan]], source: ImageInput, images
         baseline = [outputs[name] for name in plan.baseline]
         for outcome in plan.outcomes:
             ablated.append([outputs[item] if isinstance(item, str) else item for item in outcome.sources])
-    return pick_scores(baseline, ablated, len(images))
+    return pick_scores(baseline, ablated, len(images), wanted)
 
 
 def _batched(run: Runner, source: ImageInput) -> Runner:
@@ -126,29 +153,15 @@ def _batched(run: Runner, source: ImageInput) -> Runner:
     if size is None:
         return run
 
-    def run_pieces(images: Images) -> Scores:
+    def run_pieces(images: Images, wanted: Wanted) -> Scores:
         pieces: list[Scores] = []
         for start in range(0, len(images), size):
-            piece = images[start : start + size]
-            filled = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
-            pieces.append(run(filled).rows(range(len(piece))))
-        return _joined(pieces)
+            rows = np.minimum(np.arange(start, start + size), len(images) - 1)
+            count = min(size, len(images) - start)
+            pieces.append(run(images[rows], wanted.rows(rows.tolist())).rows(range(count)))
+        return join_scores(pieces)
 
     return run_pieces
-
-
-def _joined(pieces: Sequence[Scores]) -> Scores:
-    def together(read: Callable[[Scores], Array | None]) -> Array | None:
-        arrays = [array for array in map(read, pieces) if array is not None]
-        return np.concatenate(arrays, axis=-1) if arrays else None
-
-    return Scores(
-        np.concatenate([piece.baseline for piece in pieces]),
-        np.concatenate([piece.ablated for piece in pieces], axis=1),
-        together(lambda piece: piece.baseline_logit),
-        together(lambda piece: piece.ablated_logit),
-        np.concatenate([piece.classes for piece in pieces]),
-    )
 
 
 def _constants(

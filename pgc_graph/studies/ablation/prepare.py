@@ -22,9 +22,9 @@ from pgc_graph.passes.shapes import infer_shapes
 from pgc_graph.runtime.providers import choose_provider
 from pgc_graph.runtime.session import RuntimeOptions, available_cores
 from pgc_graph.studies.ablation.engine import PlannedRunner, gated_runner, planned_runner
-from pgc_graph.studies.ablation.plan import Question
+from pgc_graph.studies.ablation.plan import Plan, Question
 from pgc_graph.studies.ablation.result import EngineReport
-from pgc_graph.studies.ablation.scores import Runner, largest_difference
+from pgc_graph.studies.ablation.scores import Runner, Wanted, largest_difference
 
 __all__ = ["Choice", "Prepared", "choose_runner", "prepare"]
 
@@ -51,6 +51,7 @@ class Prepared:
         outputs: The score and, where there is one, the logit.
         value: What tensors are scaled by.
         options: Where to run.
+        wanted: Which class is scored.
     """
 
     model: ir.Model
@@ -61,15 +62,17 @@ class Prepared:
     outputs: tuple[str, ...]
     value: float
     options: RuntimeOptions
+    wanted: Wanted = dataclasses.field(default_factory=Wanted)
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """How batches are scored: by which function, on how many threads, and why."""
+    """How batches are scored: by which function, on how many threads, why, and by which plans where it is planned."""
 
     run: Runner
     workers: int
     report: EngineReport
+    plans: tuple[Plan, ...] = ()
 
 
 def prepare(model: ir.Model, targets: Sequence[Target], value: float, options: RuntimeOptions) -> Prepared:
@@ -124,7 +127,7 @@ def choose_runner(prepared: Prepared, sample: NDArray[np.float32], *, all_images
     planned, difference, reason = _try_plan(prepared, sample, options)
     if planned is not None:
         report = EngineReport(provider, "planned", "", planned.suffix_runs, planned.constant_gates, difference)
-        return Choice(planned.run, workers, report)
+        return Choice(planned.run, workers, report, planned.plans)
     run = _gated(prepared, range(len(prepared.targets)), options)
     logger.warning("the batched plan does not fit this model, so each gate and image is run by itself: %s", reason)
     return Choice(run, workers, EngineReport(provider, "plain", reason, len(prepared.targets), 0, None))
@@ -159,13 +162,15 @@ def _self_check(
     rows = sorted({0, len(sample) - 1})
     count = len(prepared.targets)
     checked = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_GATES)).round().astype(int)).tolist()
-    planned = run(images).rows(rows).gates(checked)
-    plain = _gated(prepared, checked, options)(images[rows])
+    planned = run(images, prepared.wanted).rows(rows).gates(checked)
+    plain = _gated(prepared, checked, options)(images[rows], prepared.wanted)
     difference = largest_difference(planned, plain)
     allowed = _TOLERANCE.get(prepared.source.dtype, _DEFAULT_TOLERANCE)
     if difference > allowed:
         # Some networks amplify rounding. How much shows where onnxruntime computes the same in another order.
-        reordered = _gated(prepared, checked, dataclasses.replace(options, optimise=False))(images[rows])
+        reordered = _gated(prepared, checked, dataclasses.replace(options, optimise=False))(
+            images[rows], prepared.wanted
+        )
         rounding = largest_difference(reordered, plain)
         allowed = max(allowed, min(_ROUNDING_LIMIT, _ROUNDING_MARGIN * rounding))
     return difference, allowed

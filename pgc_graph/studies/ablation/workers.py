@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pgc_graph.images import ImageBatch
-from pgc_graph.studies.ablation.scores import Runner, Scores
+from pgc_graph.studies.ablation.scores import Scores
 
 __all__ = ["in_order"]
 
 _WAITING = 2  # batches a worker that are read ahead
 
 
-def in_order(run: Runner, batches: Iterable[ImageBatch], workers: int) -> Iterator[tuple[ImageBatch, Scores | None]]:
+def in_order(
+    run: Callable[[ImageBatch], Scores], batches: Iterable[ImageBatch], workers: int
+) -> Iterator[tuple[ImageBatch, Scores | None]]:
     """Yield each batch with its scores, or with None where it has no image.
 
     Batches are read on the calling thread while the workers run the model.
@@ -23,7 +25,7 @@ def in_order(run: Runner, batches: Iterable[ImageBatch], workers: int) -> Iterat
     with ThreadPoolExecutor(workers, thread_name_prefix="ablation") as pool:
         try:
             for batch in batches:
-                running.append((batch, pool.submit(run, batch.tensor) if batch.paths else None))
+                running.append((batch, pool.submit(run, batch) if batch.paths else None))
                 if len(running) > workers * _WAITING:
                     yield _finished(*running.popleft())
             while running:
