@@ -13,6 +13,7 @@ from pgc_cli.ablate_options import (
     Study,
     TopkRequest,
     image_source_options,
+    intervention_options,
     measure_options,
     topk_options,
 )
@@ -36,7 +37,7 @@ from pgc_cli.progress import note, show_warnings
 if TYPE_CHECKING:
     from pgc_graph.analysis.targets import TargetQuery
     from pgc_graph.runtime.session import RuntimeOptions
-    from pgc_graph.studies.ablation import AblationResult
+    from pgc_graph.studies.ablation import AblationResult, Intervention
 
 __all__ = ["command"]
 
@@ -49,9 +50,7 @@ __all__ = ["command"]
 @click.option("--list-targets", "only_list", is_flag=True, help="List the chosen tensors and stop; needs no image.")
 @click.option("--explain", "only_explain", is_flag=True, help="Say what will be computed and stop; needs no image.")
 @click.option("--save-plan", type=click.Path(path_type=Path), help="Write the plan as an .onnx file; needs no image.")
-@click.option(
-    "--ablation-value", type=float, default=0.0, show_default=True, help="What a tensor is multiplied by; 0 = off."
-)
+@intervention_options
 @measure_options
 @click.option("--stats", is_flag=True, help="Also print the spread of each Δ: 95 % interval of the mean, quantiles.")
 @topk_options
@@ -68,7 +67,7 @@ def command(
     only_list: bool,
     only_explain: bool,
     save_plan: Path | None,
-    ablation_value: float,
+    intervention: Intervention,
     measure: MeasureRequest,
     stats: bool,
     topk: TopkRequest,
@@ -94,12 +93,12 @@ def command(
         return
     preprocess = read_preprocess(model, input_size, mean, std)
     targets = select_targets(find_targets(model), query)
-    study = Study(model, model_path, targets, preprocess, ablation_value, runtime, as_json)
+    study = Study(model, model_path, targets, preprocess, intervention, runtime, as_json)
     if save_plan is not None:
         check_output(save_plan, (model_path,), force=False)
-        click.echo(write_plan(study, save_plan), err=as_json)
+        click.echo(write_plan(study, source.paths_or_none(), save_plan), err=as_json)
     if only_explain:
-        click.echo(explain(study))
+        click.echo(explain(study, source.paths_or_none()))
     if only_explain or (save_plan is not None and source.is_empty):
         return
     paths = source.paths()
@@ -125,7 +124,7 @@ def _run(study: Study, paths: tuple[Path, ...], measure: MeasureRequest, *, quie
             paths,
             study.targets,
             preprocess=study.preprocess,
-            value=study.value,
+            intervention=study.intervention,
             measure=measure.read(study.model, paths),
             runtime=study.runtime,
             on_batch=printer.batch,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgc_graph.images import Preprocess
     from pgc_graph.render.style import CompositeOptions
     from pgc_graph.runtime.session import RuntimeOptions
+    from pgc_graph.studies.ablation.intervention import Intervention
     from pgc_graph.studies.ablation.measure import Measure
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Study",
     "TopkRequest",
     "image_source_options",
+    "intervention_options",
     "measure_options",
     "topk_options",
 ]
@@ -42,7 +44,7 @@ class Study:
     model_path: Path
     targets: tuple[Target, ...]
     preprocess: Preprocess
-    value: float
+    intervention: Intervention
     runtime: RuntimeOptions
     as_json: bool
 
@@ -59,6 +61,10 @@ class ImageSource:
     def is_empty(self) -> bool:
         """Whether neither file nor folder is given."""
         return self.image is None and self.folder is None
+
+    def paths_or_none(self) -> tuple[Path, ...]:
+        """List the files, none if none are named."""
+        return () if self.is_empty else self.paths()
 
     def paths(self) -> tuple[Path, ...]:
         """List the files.
@@ -148,6 +154,45 @@ def image_source_options(function: Function) -> Function:
     @functools.wraps(function)
     def wrapper(*args: Any, image: Path | None, image_dir: Path | None, max_images: int, **kwargs: Any) -> Any:
         return function(*args, source=ImageSource(image, image_dir, max_images), **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def intervention_options(function: Function) -> Function:
+    """--mode, --ablation-value, --mean-per, --noise-sigma and --seed, handed over as `intervention: Intervention`."""
+
+    @click.option(
+        "--mode",
+        type=click.Choice(["zero", "scale", "mean", "resample", "noise"]),
+        help="What a tensor becomes: 0, a multiple, its mean over the images, that of another image, itself plus noise  "
+        "[default: zero, or scale with --ablation-value]",
+    )
+    @click.option(
+        "--ablation-value", type=float, default=0.0, show_default=True, help="What a tensor is multiplied by; 0 = off."
+    )
+    @click.option(
+        "--mean-per",
+        type=click.Choice(["channel", "element"]),
+        default="channel",
+        show_default=True,
+        help="With --mode mean: one mean a channel or one an element.",
+    )
+    @click.option(
+        "--noise-sigma",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="With --mode noise: its strength, in standard deviations of the tensor.",
+    )
+    @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of resample and noise.")
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any, mode: str | None, ablation_value: float, mean_per: str, noise_sigma: float, seed: int, **kwargs: Any
+    ) -> Any:
+        from pgc_graph.studies.ablation.intervention import Intervention
+
+        chosen = mode or ("scale" if ablation_value else "zero")
+        return function(*args, intervention=Intervention(chosen, ablation_value, mean_per, noise_sigma, seed), **kwargs)
 
     return wrapper  # type: ignore[return-value]
 

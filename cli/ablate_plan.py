@@ -13,23 +13,35 @@ if TYPE_CHECKING:
 __all__ = ["explain", "write_plan"]
 
 
-def explain(study: Study) -> str:
-    """Return what an ablation computes, as text or JSON."""
+def explain(study: Study, images: tuple[Path, ...]) -> str:
+    """Return what an ablation computes, as text or JSON; images are looked at where the intervention has to."""
     from pgc_graph.results import to_json
     from pgc_graph.studies.ablation.explain import explain_ablation
 
     explanation = explain_ablation(
-        study.model, study.targets, value=study.value, preprocess=study.preprocess, runtime=study.runtime
+        study.model,
+        study.targets,
+        intervention=study.intervention,
+        images=images,
+        preprocess=study.preprocess,
+        runtime=study.runtime,
     )
     return to_json(explanation) if study.as_json else "\n".join(_lines(explanation))
 
 
-def write_plan(study: Study, path: Path) -> str:
+def write_plan(study: Study, images: tuple[Path, ...], path: Path) -> str:
     """Write the plan to a file and return a line that says so."""
     from pgc_graph import modelio
     from pgc_graph.studies.ablation.explain import plan_model
 
-    plan = plan_model(study.model, study.targets, value=study.value, preprocess=study.preprocess, runtime=study.runtime)
+    plan = plan_model(
+        study.model,
+        study.targets,
+        intervention=study.intervention,
+        images=images,
+        preprocess=study.preprocess,
+        runtime=study.runtime,
+    )
     modelio.check(plan)
     modelio.save(plan, path)
     return f"[INFO] plan: {plan.graph.num_nodes()} nodes, {len(plan.graph.outputs)} outputs -> {path}"

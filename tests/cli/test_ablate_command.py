@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import Result
 from PIL import Image
@@ -124,6 +125,39 @@ def test_other_value_than_zero(model_file: Path, folder: Path, run_cli: Run) -> 
     plain = plain_ablation(onnx.load(model_file), pixels([path]), tensors_of(model_file)[:1], value=0.5)
     result = run_cli(*common, "--ablation-value", 0.5)
     assert f"prob={plain.ablated[0, 0]:.4f}" in result.stdout.splitlines()[1]
+
+
+def test_mean_is_that_of_the_images(model_file: Path, folder: Path, run_cli: Run) -> None:
+    images = pixels(sorted(folder.rglob("*.png")))
+    (tensor,) = tensors_of(model_file)[:1]
+    tapped = onnx.load(model_file)
+    tapped.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    session = onnxruntime.InferenceSession(tapped.SerializeToString(), providers=["CPUExecutionProvider"])
+    mean = session.run([tensor], {"images": images})[0].mean(axis=0, keepdims=True)
+    plain = plain_ablation(onnx.load(model_file), images, [tensor], shifts=[mean])
+    common = ("ablate", "--model", model_file, "--image-dir", folder, "--topk-heatmaps", 0, "--limit", 1)
+    result = run_cli(*common, "--mode", "mean", "--mean-per", "element")
+    assert result.exit_code == 0, result.stderr
+    match = RANKING.fullmatch(result.stdout.splitlines()[-1])
+    assert match is not None
+    assert float(match["delta"]) == pytest.approx((plain.baseline - plain.ablated[0]).mean(), abs=6e-5)
+
+
+def test_seed_decides_what_noise_does(model_file: Path, folder: Path, run_cli: Run) -> None:
+    common = ("ablate", "--model", model_file, "--image-dir", folder, "--topk-heatmaps", 0, "--limit", 3, "--json")
+    options = [(), ("--seed", 0), ("--seed", 1), ("--noise-sigma", 0.1)]
+    first, again, other, weak = (run_cli(*common, "--mode", "noise", *more).stdout for more in options)
+    assert first == again
+    assert len({first, other, weak}) == 3
+
+
+def test_plan_of_means_needs_images(model_file: Path, folder: Path, run_cli: Run, tmp_path: Path) -> None:
+    options = ("ablate", "--model", model_file, "--mode", "mean", "--limit", 3, "--save-plan", tmp_path / "plan.onnx")
+    result = run_cli(*options)
+    assert result.exit_code == 2
+    assert "give images" in result.stderr
+    assert run_cli(*options, "--explain", "--image-dir", folder).exit_code == 0
+    onnx.checker.check_model(tmp_path / "plan.onnx", full_check=True)
 
 
 def test_json_is_one_document_and_nothing_else(model_file: Path, folder: Path, run_cli: Run, tmp_path: Path) -> None:
@@ -311,6 +345,11 @@ BAD_INPUT = {
     "wrong-size": ("--model fixed.onnx --image-dir images --input-size 16", "fixed at 32x32"),
     "endless-value": ("--model pgc_s.onnx --image-dir images --ablation-value inf", "expected a finite number"),
     "collage-no-png": ("--model pgc_s.onnx --image-dir images --topk-composite-name a.jpg", "is no PNG"),
+    "value-without-scale": (
+        "--model pgc_s.onnx --image-dir images --mode mean --ablation-value 2",
+        "no meaning for intervention mean",
+    ),
+    "no-noise": ("--model pgc_s.onnx --image-dir images --mode noise --noise-sigma 0", "finite number above 0"),
     "strange-target": ("--model pgc_s.onnx --image-dir images --target sideways", "no class 'sideways'"),
     "missing-labels": ("--model pgc_s.onnx --image-dir images --labels none.csv", "cannot read labels from none.csv"),
     "rank-without-labels": ("--model pgc_s.onnx --image-dir images --rank-by f1", "cannot rank by f1"),

@@ -39,26 +39,34 @@ def plain_ablation(
     logit: str | None = None,
     optimise: bool = False,
     column: int | None = None,
+    shifts: Sequence[NDArray[Any]] | None = None,
 ) -> PlainScores:
     """Scale each tensor on each image, one run each; what counts is the output that is the largest without scaling.
 
-    With `column`, it is that output for all images.
+    With `column`, it is that output for all images. With `shifts`, one array a tensor with a row for each image (or one
+    for all), what is scaled by `value` is added to as well.
 
     With `optimise`, onnxruntime runs as it comes: its own graph rewriting, all cores.
     """
     outputs = [model.graph.output[-1].name, *([logit] if logit else [])]
-    session = _session(_scalable(model, tensors), outputs, optimise=optimise)
+    session = _session(_scalable(model, tensors, shifted=shifts is not None), outputs, optimise=optimise)
     ones = {f"factor_{index}": 1.0 for index in range(len(tensors))}
     baseline = np.empty((len(outputs), len(images)))
     ablated = np.empty((len(outputs), len(tensors), len(images)))
     rows: list[list[NDArray[np.float64]]] = []
     for position, image in enumerate(images):
-        raw = _run(session, image, ones)
+        none = {f"shift_{gate}": 0.0 for gate in range(len(tensors))} if shifts is not None else {}
+        raw = _run(session, image, {**ones, **none})
         best = int(np.argmax(raw[0])) if column is None else column
         baseline[:, position] = [row[best] for row in raw]
         rows.append([raw[0]])
         for gate in range(len(tensors)):
-            scaled = _run(session, image, {**ones, f"factor_{gate}": value})
+            fed: dict[str, Any] = {**ones, f"factor_{gate}": value}
+            if shifts is not None:
+                row = shifts[gate][position : position + 1]
+                fed |= {f"shift_{other}": 0.0 for other in range(len(tensors))}
+                fed[f"shift_{gate}"] = row if len(row) else shifts[gate]
+            scaled = _run(session, image, fed)
             ablated[:, gate, position] = [row[best] for row in scaled]
             rows[-1].append(scaled[0])
     together = np.array(rows).swapaxes(0, 1)
@@ -67,8 +75,11 @@ def plain_ablation(
     return PlainScores(baseline[0], ablated[0], baseline[1], ablated[1], together)
 
 
-def _scalable(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """Multiply each tensor by an input `factor_<index>`; every reader, and the graph output, sees the product."""
+def _scalable(model: onnx.ModelProto, tensors: Sequence[str], *, shifted: bool) -> onnx.ModelProto:
+    """Multiply each tensor by an input `factor_<index>`; every reader, and the graph output, sees the product.
+
+    With `shifted`, an input `shift_<index>` is added to the product.
+    """
     inferred = onnx.shape_inference.infer_shapes(model)
     kinds = {
         info.name: info.type.tensor_type.elem_type for info in [*inferred.graph.value_info, *inferred.graph.output]
@@ -84,7 +95,11 @@ def _scalable(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto
             index = list(tensors).index(name)
             changed.graph.input.append(onnx.helper.make_tensor_value_info(f"factor_{index}", kinds[name], []))
             node.output[position] = f"source_{index}"
-            nodes.append(onnx.helper.make_node("Mul", [f"source_{index}", f"factor_{index}"], [name]))
+            product = f"product_{index}" if shifted else name
+            nodes.append(onnx.helper.make_node("Mul", [f"source_{index}", f"factor_{index}"], [product]))
+            if shifted:
+                changed.graph.input.append(onnx.helper.make_tensor_value_info(f"shift_{index}", kinds[name], None))
+                nodes.append(onnx.helper.make_node("Add", [product, f"shift_{index}"], [name]))
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del changed.graph.node[:]
     changed.graph.node.extend(copies)
@@ -103,7 +118,7 @@ def _session(model: onnx.ModelProto, outputs: Sequence[str], *, optimise: bool) 
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, image: NDArray[np.float32], factors: dict[str, float]) -> list[NDArray[np.float64]]:
+def _run(session: Any, image: NDArray[np.float32], factors: dict[str, Any]) -> list[NDArray[np.float64]]:
     feeds: dict[str, NDArray[Any]] = {}
     rows = 1
     for source in session.get_inputs():

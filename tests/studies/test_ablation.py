@@ -21,7 +21,7 @@ from pgc_graph.errors import ImageError, OptionError, UnsupportedError
 from pgc_graph.images import ImageBatch, find_images, preprocess_from_metadata, read_batches
 from pgc_graph.runtime.session import RuntimeOptions
 from pgc_graph.studies.ablation import AblationResult, ablate, ablate_batches
-from pgc_graph.studies.ablation.scores import Scores
+from pgc_graph.studies.ablation.scores import Scores, Wanted, pick_scores
 from random_networks import networks
 from reference.plain_ablation import plain_ablation
 
@@ -259,6 +259,17 @@ def test_several_classes_are_scored_by_the_one_found_without_gates() -> None:
     assert [image.scored_class for image in result.images] == [0, 1, 2] * 2
     assert result.baseline.min > 1 / 3
     assert result.gates[0].logit_delta is not None
+
+
+def test_class_that_was_decided_before_is_scored_though_rounding_favours_another() -> None:
+    score = np.array([[1.0e-9, 1.1e-9], [2.0e-9, 1.9e-9]])
+    gates = [[score * 2], [score * 3]]
+    free = pick_scores([score], gates, 2)
+    held = pick_scores([score], gates, 2, Wanted(classes=np.array([0, 1])))
+    assert free.classes.tolist() == [1, 0]
+    assert held.classes.tolist() == [0, 1]
+    np.testing.assert_array_equal(held.baseline, [1.0e-9, 1.9e-9])
+    np.testing.assert_array_equal(held.ablated, [[2.0e-9, 3.8e-9], [3 * 1.0e-9, 3 * 1.9e-9]])
 
 
 def test_score_that_is_no_number_is_counted_and_left_out() -> None:

@@ -13,8 +13,10 @@ import pytest
 from calibrated import calibrated_pgc, smooth_images
 from pgc_graph import modelio
 from pgc_graph.analysis.targets import TargetQuery, find_targets, select_targets
-from pgc_graph.images import Preprocess
+from pgc_graph.errors import OptionError
+from pgc_graph.images import Preprocess, find_images
 from pgc_graph.studies.ablation.explain import PLAN_KEY, Explanation, GatePlan, explain_ablation, plan_model
+from pgc_graph.studies.ablation.intervention import Intervention, scaling
 from reference.plain_ablation import plain_ablation
 
 FILTERS = ", ".join(map(str, range(-18, 18)))
@@ -33,7 +35,9 @@ BIG = Preprocess(size=(4, 4))
 def explained(value: float = 0.0) -> Explanation:
     model = modelio.load(onnx.parser.parse_model(SMALL))
     query = TargetQuery(regexes=("^(stem|left|squared|last)$",))
-    return explain_ablation(model, select_targets(find_targets(model), query), value=value, preprocess=BIG)
+    return explain_ablation(
+        model, select_targets(find_targets(model), query), intervention=scaling(value), preprocess=BIG
+    )
 
 
 def facts(gate: GatePlan) -> tuple[str, bool, tuple[str, ...], int, int]:
@@ -95,14 +99,14 @@ def test_remainders_of_pgc_add_up_to_the_plan(variant: str) -> None:
 def test_saved_plan_answers_for_every_gate_as_the_plain_loop_does(value: float, tmp_path: Path) -> None:
     model = calibrated_pgc("s")
     targets = select_targets(find_targets(model), TargetQuery())
-    modelio.save(plan_model(model, targets, value=value), tmp_path / "plan.onnx")
+    modelio.save(plan_model(model, targets, intervention=scaling(value)), tmp_path / "plan.onnx")
     saved = onnx.load(tmp_path / "plan.onnx")
     onnx.checker.check_model(saved, full_check=True)
     session = onnxruntime.InferenceSession(tmp_path / "plan.onnx", providers=["CPUExecutionProvider"])
     images = smooth_images(5)
     outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"images": images}), strict=True))
     described = json.loads({item.key: item.value for item in saved.metadata_props}[PLAN_KEY])
-    assert described["value"] == value
+    assert described["intervention"]["value"] == value
     tensors = [gate["tensor"] for gate in described["gates"]]
     plain = plain_ablation(modelio.to_proto(model), images, tensors, value=value, logit="/base_model/Squeeze_output_0")
     assert tensors == [target.tensor for target in targets]
@@ -122,3 +126,21 @@ def test_model_stays_untouched() -> None:
     explain_ablation(model, targets)
     plan_model(model, targets)
     assert modelio.to_bytes(model) == before
+
+
+@pytest.mark.parametrize("mode", ["mean", "resample", "noise"])
+def test_plan_of_any_mode_is_a_valid_model_that_says_what_it_takes(mode: str, repository: Path) -> None:
+    model = calibrated_pgc("s")
+    targets = select_targets(find_targets(model), TargetQuery(limit=4))
+    images = find_images(repository / "models" / "crops", limit=3)
+    plan = plan_model(model, targets, intervention=Intervention(mode), images=images)
+    modelio.check(plan)
+    described = json.loads(plan.metadata_props[PLAN_KEY])
+    extra = [name for name in (described["donors"], *described["noise"]) if name]
+    assert [value.name for value in plan.graph.inputs] == ["images", *extra]
+    assert len(extra) == {"mean": 0, "resample": 1, "noise": 4}[mode]
+    explanation = explain_ablation(model, targets, intervention=Intervention(mode))
+    assert explanation.engine.method == "planned"
+    if mode == "mean":
+        with pytest.raises(OptionError, match="give images"):
+            plan_model(model, targets, intervention=Intervention(mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgc_graph.studies.ablation.intervention import Intervention
 from pgc_graph.studies.ablation.measure import Measure
 from pgc_graph.studies.ablation.result import AblationResult, EngineReport, GateImpact, ImageBaseline, Summary
 from pgc_graph.studies.ablation.run import BATCH_SIZE, ablate, ablate_batches
@@ -12,6 +13,7 @@ __all__ = [
     "EngineReport",
     "GateImpact",
     "ImageBaseline",
+    "Intervention",
     "Measure",
     "Summary",
     "ablate",

@@ -33,6 +33,10 @@ class Copies:
             self._made[key] = self._append(node, inputs, attributes)
         return self._made[key]
 
+    def claim(self, name: str) -> str:
+        """Return a name that nothing in the model bears, as close to a given one as can be."""
+        return self._fresh.claim(name)
+
     def add(self, op_type: str, inputs: list[ir.Value], name: str) -> ir.Value:
         """Return the first output of a new node without attributes."""
         key = (op_type, *inputs)

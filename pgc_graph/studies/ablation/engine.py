@@ -1,25 +1,23 @@
-"""Two ways to score a batch under every gate: as planned (`plan.py`), and one gate and one image at a time."""
+"""Score a batch under every gate as planned (`plan.py`)."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pgc_graph.analysis.interface import ImageInput
 from pgc_graph.errors import UnsupportedError
-from pgc_graph.passes.gates import Gate
 from pgc_graph.runtime.session import RuntimeOptions, Session, open_session
 from pgc_graph.studies.ablation.plan import Constant, ConstantsModel, Plan, Question, build_plan, constants_model
+from pgc_graph.studies.ablation.reference import Noise
 from pgc_graph.studies.ablation.scores import Runner, Scores, Wanted, join_scores, pick_scores
 
-__all__ = ["PlannedRunner", "build_plans", "gated_runner", "planned_runner"]
+__all__ = ["PlannedRunner", "build_plans", "planned_runner"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +64,10 @@ def planned_runner(question: Question, source: ImageInput, sample: Images, optio
     live = {(part, source) for part, source in scores if isinstance(source, str)}
     fixed = sum(not isinstance(source, str) for _, source in scores)
 
+    noise = Noise(question.intervention, question.statistics)
+
     def run(images: Images, wanted: Wanted) -> Scores:
-        return _run_plans(parts, source, images, wanted)
+        return _run_plans(parts, source, noise, images, wanted)
 
     return PlannedRunner(_batched(run, source), len(live), fixed, plans)
 
@@ -90,56 +90,23 @@ def build_plans(
     """
     plans: list[Plan] = []
     for start in range(0, len(question.tensors), gates):
-        part = dataclasses.replace(question, tensors=question.tensors[start : start + gates])
+        part = question.part(start, gates)
         plans.append(build_plan(part, _constants(part, source, sample, options)))
         logger.info("%d gates: %d nodes below them", len(part.tensors), plans[-1].copied_nodes)
     return tuple(plans)
 
 
-def gated_runner(
-    model: ir.Model,
-    gates: Sequence[Gate],
-    value: float,
-    outputs: Sequence[str],
-    source: ImageInput,
-    options: RuntimeOptions,
-) -> Runner:
-    """Return a runner that feeds one gate and one image at a time: slow, and right for any model.
-
-    Args:
-        model: The gated model.
-        gates: Its gates, in the order of the results.
-        value: What a gate is set to.
-        outputs: Names of the score and, where there is one, the logit.
-        source: The model's image input.
-        options: How to run.
-    """
-    asked = model.clone()
-    tensors = {str(value.name): value for node in asked.graph for value in node.outputs if value.name}
-    asked.graph.outputs[:] = [tensors[name] for name in outputs]
-    dtypes = {str(item.name): item.dtype for item in asked.graph.inputs}
-    feeds = [
-        {gate.gate: np.full(gate.shape, value, (dtypes[gate.gate] or ir.DataType.FLOAT).numpy())} for gate in gates
-    ]
-    session = open_session(asked, options)
-
-    def run(images: Images, wanted: Wanted) -> Scores:
-        repeated = np.repeat(images[:1], source.fixed_batch or 1, axis=0)
-        given = {source.name: repeated.astype(source.dtype.numpy())}
-        baseline = session.run(given)
-        ablated = [session.run({**given, **feed}) for feed in feeds]
-        return pick_scores(baseline, ablated, len(repeated), wanted.rows([0] * len(repeated))).rows([0])
-
-    return lambda images, wanted: join_scores(
-        [run(images[index : index + 1], wanted.rows([index])) for index in range(len(images))]
-    )
-
-
-def _run_plans(parts: Sequence[tuple[Session, Plan]], source: ImageInput, images: Images, wanted: Wanted) -> Scores:
+def _run_plans(
+    parts: Sequence[tuple[Session, Plan]], source: ImageInput, noise: Noise, images: Images, wanted: Wanted
+) -> Scores:
     feed = {source.name: images.astype(source.dtype.numpy())}
     baseline: list[Array] = []
     ablated: list[list[Array]] = []
     for session, plan in parts:
+        if plan.donors:
+            feed[plan.donors] = np.asarray(wanted.donors, source.dtype.numpy())
+        for tensor, statistics, name in zip(plan.question.tensors, plan.question.statistics, plan.noise, strict=False):
+            feed[name] = noise.of(tensor, statistics, wanted.positions)
         outputs = dict(zip(session.output_names, session.run(feed), strict=True))
         baseline = [outputs[name] for name in plan.baseline]
         for outcome in plan.outcomes:
@@ -167,8 +134,8 @@ def _batched(run: Runner, source: ImageInput) -> Runner:
 def _constants(
     question: Question, source: ImageInput, sample: Images, options: RuntimeOptions
 ) -> list[dict[str, Constant]]:
-    """Compute what a gate at 0 makes constant; nothing where gates are set to another value."""
-    if question.value != 0:
+    """Compute what a gate makes constant; nothing where its tensor goes on to depend on the image."""
+    if not question.intervention.makes_constant:
         return [{} for _ in question.tensors]
     asked = constants_model(question)
     if not asked.model.graph.outputs:

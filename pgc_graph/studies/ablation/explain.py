@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pgc_graph import modelio
 from pgc_graph.analysis.interface import image_input
 from pgc_graph.analysis.macs import UncountedNode, count_macs
-from pgc_graph.analysis.reach import node_reads, upstream_nodes
 from pgc_graph.analysis.targets import Target
-from pgc_graph.images import Preprocess, preprocess_from_metadata
+from pgc_graph.errors import OptionError
+from pgc_graph.images import ImageBatch, Preprocess, preprocess_from_metadata
 from pgc_graph.passes.rewrite import Skip
 from pgc_graph.passes.shapes import infer_shapes
 from pgc_graph.results import to_data
 from pgc_graph.runtime.session import RuntimeOptions
+from pgc_graph.studies.ablation.again import ReadAgain
 from pgc_graph.studies.ablation.engine import build_plans
-from pgc_graph.studies.ablation.plan import Outcome, Plan, Question
-from pgc_graph.studies.ablation.prepare import choose_runner, prepare
+from pgc_graph.studies.ablation.intervention import Intervention
+from pgc_graph.studies.ablation.parts import PlanParts, Shapes
+from pgc_graph.studies.ablation.plan import Outcome, Plan
+from pgc_graph.studies.ablation.prepare import Prepared, choose_runner, prepare, with_statistics
 from pgc_graph.studies.ablation.result import EngineReport
+from pgc_graph.studies.ablation.scores import Wanted
 
 __all__ = ["PLAN_KEY", "Explanation", "GatePlan", "explain_ablation", "plan_model"]
 
@@ -32,8 +35,7 @@ PLAN_KEY = "pgc.ablation"
 """Where the metadata of a plan's model say, as JSON, which of its outputs answers for which tensor."""
 
 _SAMPLE = 3
-
-Shapes = Mapping[str, tuple[int, ...]]
+_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def explain_ablation(
     model: ir.Model,
     targets: Sequence[Target],
     *,
-    value: float = 0.0,
+    intervention: Intervention | None = None,
+    images: Sequence[Path] = (),
     preprocess: Preprocess | None = None,
     runtime: RuntimeOptions | None = None,
 ) -> Explanation:
@@ -95,7 +98,8 @@ def explain_ablation(
     Args:
         model: A classifier with one image input; stays untouched.
         targets: The tensors, from `select_targets`.
-        value: What a tensor is multiplied by.
+        intervention: What is done to a tensor; by default it is switched off.
+        images: Image files that the intervention takes means and spreads from; random images if there are none.
         preprocess: Decides the size of images; by default as the model's metadata say.
         runtime: Where to run the check.
 
@@ -103,9 +107,9 @@ def explain_ablation(
         UnsupportedError: The model is no image classifier, or none of the tensors can be gated.
         ModelError: onnxruntime cannot run the model, or its shapes cannot be inferred.
     """
-    prepared = prepare(model, targets, value, runtime or RuntimeOptions())
-    sample = _random_images(model, preprocess)
-    choice = choose_runner(prepared, sample)
+    prepared, sample = _prepare(model, targets, intervention, images, preprocess, runtime)
+    wanted = Wanted(positions=np.arange(_SAMPLE, dtype=np.int64), donors=sample[::-1])
+    choice = choose_runner(prepared, sample, wanted)
     shapes = {prepared.source.name: (prepared.source.fixed_batch or 1, *sample.shape[1:])}
     whole = count_macs(prepared.model, input_shapes=shapes)
     nodes, runs = prepared.model.graph.num_nodes(), len(prepared.targets) + 1
@@ -132,7 +136,8 @@ def plan_model(
     model: ir.Model,
     targets: Sequence[Target],
     *,
-    value: float = 0.0,
+    intervention: Intervention | None = None,
+    images: Sequence[Path] = (),
     preprocess: Preprocess | None = None,
     runtime: RuntimeOptions | None = None,
 ) -> ir.Model:
@@ -140,28 +145,34 @@ def plan_model(
 
     `pgc.ablation` in its `metadata_props` is JSON: `baseline` names the outputs without gates (the score, then the logit
     where there is one); `gates` has for each tensor its `results` in the same order, each the name of an output or, where
-    it is the same for all images, a list of numbers (one row).
+    it is the same for all images, a list of numbers (one row). `resample` adds the input `donors`, images to take tensors
+    from; `noise` adds one input a gate, what is added to its tensor.
 
     Args:
         model: A classifier with one image input; stays untouched.
         targets: The tensors, from `select_targets`.
-        value: What a tensor is multiplied by.
+        intervention: What is done to a tensor; by default it is switched off.
+        images: Image files that the intervention takes means and spreads from; random images if there are none.
         preprocess: Decides the size of images; by default as the model's metadata say.
         runtime: Where constants are computed.
 
     Raises:
+        OptionError: The intervention needs images, and there are none.
         UnsupportedError: The model is no image classifier, none of the tensors can be gated, or a tensor that should be
             constant is not.
         ModelError: onnxruntime cannot run the model.
     """
-    prepared = prepare(model, targets, value, runtime or RuntimeOptions())
-    tensors = tuple(target.tensor for target in prepared.targets)
-    question = Question(prepared.model, tensors, value, prepared.outputs)
-    sample = _random_images(model, preprocess)
-    (plan,) = build_plans(question, prepared.source, sample, prepared.options, gates=len(tensors))
+    chosen = intervention or Intervention()
+    if chosen.needs_statistics and not images:
+        raise OptionError(f"a plan for {chosen.mode} holds numbers taken from images; give images")
+    prepared, sample = _prepare(model, targets, chosen, images, preprocess, runtime)
+    tensors = prepared.question.tensors
+    (plan,) = build_plans(prepared.question, prepared.source, sample, prepared.options, gates=len(tensors))
     described = {
         "baseline": plan.baseline,
-        "value": value,
+        "intervention": chosen,
+        "donors": plan.donors,
+        "noise": plan.noise,
         "gates": [
             {"tensor": tensor, "results": [s if isinstance(s, str) else np.ravel(s) for s in outcome.sources]}
             for tensor, outcome in zip(tensors, plan.outcomes, strict=True)
@@ -172,9 +183,24 @@ def plan_model(
     return typed
 
 
-def _random_images(model: ir.Model, preprocess: Preprocess | None) -> NDArray[np.float32]:
-    """Return images of noise: what is constant below a gate is so for any image."""
+def _prepare(
+    model: ir.Model,
+    targets: Sequence[Target],
+    intervention: Intervention | None,
+    images: Sequence[Path],
+    preprocess: Preprocess | None,
+    runtime: RuntimeOptions | None,
+) -> tuple[Prepared, NDArray[np.float32]]:
+    """Return what is to be planned, and random images."""
     given = preprocess or preprocess_from_metadata(model.metadata_props, image_input(model).shape)
+    prepared = prepare(model, targets, intervention or Intervention(), runtime or RuntimeOptions())
+    sample = _random_images(given)
+    noise = [ImageBatch((Path(),) * _SAMPLE, sample, ())]
+    return with_statistics(prepared, ReadAgain(images, given, _BATCH) if images else noise), sample
+
+
+def _random_images(given: Preprocess) -> NDArray[np.float32]:
+    """Return images of noise: what is constant below a gate is so for any image."""
     shape = (3, *given.size) if given.layout == "NCHW" else (*given.size, 3)
     return np.random.default_rng(0).random((_SAMPLE, *shape), np.float32)
 
@@ -184,7 +210,7 @@ def _gates(plans: Sequence[Plan], targets: Sequence[Target], shapes: Shapes) -> 
     for plan in plans:
         mine = targets[len(found) : len(found) + len(plan.outcomes)]
         keys = [_key(outcome) for outcome in plan.outcomes]
-        parts = _Parts(plan, shapes)
+        parts = PlanParts(plan, shapes)
         costs = {key: parts.beyond_baseline([source for source in key if isinstance(source, str)]) for key in set(keys)}
         for target, key in zip(mine, keys, strict=True):
             twins = (other.tensor for other, theirs in zip(mine, keys, strict=True) if theirs == key)
@@ -196,34 +222,3 @@ def _gates(plans: Sequence[Plan], targets: Sequence[Target], shapes: Shapes) -> 
 def _key(outcome: Outcome) -> tuple[str | bytes, ...]:
     """Equal for equal results."""
     return tuple(source if isinstance(source, str) else source.tobytes() for source in outcome.sources)
-
-
-class _Parts:
-    """Counts parts of a plan."""
-
-    def __init__(self, plan: Plan, shapes: Shapes) -> None:
-        self._graph, self._shapes = plan.model.graph, shapes
-        self._proto = modelio.to_proto(plan.model)
-        self._values = {str(value.name): value for node in self._graph for value in node.outputs}
-        self._baseline = plan.baseline
-        self._nodes, self._macs = self._count(self._baseline)
-
-    def beyond_baseline(self, outputs: Sequence[str]) -> tuple[int, int]:
-        """Return how many nodes some outputs need that the run without gates does not, and their MACs."""
-        nodes, macs = self._count((*self._baseline, *outputs)) if outputs else (self._nodes, self._macs)
-        return nodes - self._nodes, macs - self._macs
-
-    def _count(self, outputs: Sequence[str]) -> tuple[int, int]:
-        nodes = upstream_nodes(self._graph, [self._values[name] for name in outputs])
-        kept = {str(value.name) for node in nodes for value in node.outputs if value.name}
-        reads = {str(value.name) for node in nodes for value in node_reads(node)}
-        part = onnx.ModelProto(ir_version=self._proto.ir_version, opset_import=self._proto.opset_import)
-        part.functions.extend(self._proto.functions)
-        whole = self._proto.graph
-        part.graph.name = whole.name
-        part.graph.node.extend(node for node in whole.node if not kept.isdisjoint(node.output))
-        part.graph.input.extend(whole.input)
-        part.graph.initializer.extend(tensor for tensor in whole.initializer if tensor.name in reads)
-        part.graph.value_info.extend(info for info in whole.value_info if info.name in self._values)
-        part.graph.output.extend(info for info in whole.output if info.name in outputs)
-        return len(nodes), count_macs(ir.from_proto(part), input_shapes=self._shapes).total

@@ -3,8 +3,9 @@
 The plain way runs the whole model once per image and gate. Four facts about a gate shorten that:
 
 1. *Prefix.* It changes only what lies below it; the rest is the run without gates.
-2. *Constants.* At 0 it makes its tensor a constant, and so everything below that has no other live input. Those constants
-   are computed once, by a model of their own (`constants_model`). Where the output itself is one, nothing is left to run.
+2. *Constants.* At 0, or at its mean, its tensor is a constant, and so is everything below that has no other live input.
+   Those constants are computed once, by a model of their own (`constants_model`). Where the output itself is one, nothing
+   is left to run.
 3. *Twins.* Gates that lead to equal constants are one run: copies of a node that read the same tensors are one copy.
 4. *One graph.* The run without gates and all that is left below the gates become one model for one call a batch.
 
@@ -13,11 +14,11 @@ All this holds for any graph whose rows along the batch axis do not depend on ea
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -29,7 +30,10 @@ from pgc_graph.analysis.reach import (
     node_reads,
     upstream_nodes,
 )
+from pgc_graph.studies.ablation.changes import Changes
 from pgc_graph.studies.ablation.copies import Copies
+from pgc_graph.studies.ablation.intervention import Intervention
+from pgc_graph.studies.ablation.reference import TensorStatistics
 
 __all__ = ["Constant", "ConstantsModel", "Outcome", "Plan", "Question", "build_plan", "constants_model"]
 
@@ -42,15 +46,22 @@ class Question:
 
     Attributes:
         model: The model; stays untouched.
-        tensors: The tensors that are scaled, one at a time.
-        value: By what.
+        tensors: The tensors that are changed, one at a time.
         outputs: The tensors wanted for each: the score, and the logit where there is one.
+        intervention: What is done to them.
+        statistics: Of each, where the intervention needs them.
     """
 
     model: ir.Model
     tensors: tuple[str, ...]
-    value: float
     outputs: tuple[str, ...]
+    intervention: Intervention
+    statistics: tuple[TensorStatistics, ...] = ()
+
+    def part(self, start: int, count: int) -> Question:
+        """Return the question for some of the tensors."""
+        chosen = slice(start, start + count)
+        return dataclasses.replace(self, tensors=self.tensors[chosen], statistics=self.statistics[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +111,18 @@ class Plan:
         baseline: Its outputs that are the results without gates.
         outcomes: One a gate.
         copied_nodes: How many nodes it has below gates, in addition to the original's.
+        question: What it answers.
+        donors: Its input for the images that `resample` takes tensors from, empty for other interventions.
+        noise: Its inputs for what `noise` adds, one a gate; nothing for other interventions.
     """
 
     model: ir.Model
     baseline: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
     copied_nodes: int
+    question: Question
+    donors: str = ""
+    noise: tuple[str, ...] = ()
 
 
 class _Analysis:
@@ -125,6 +142,7 @@ class _Analysis:
         graph.remove([node for node in unused if node not in keep])
         self.independent = independent_values(graph)
         self.copies = Copies(self.model)
+        self.changes = Changes(question.intervention, question.statistics, self.copies, self.model)
 
     def frozen(self, value: ir.Value) -> frozenset[ir.Value]:
         return frozen_values(self.nodes, [value], self.independent)
@@ -138,17 +156,17 @@ class _Analysis:
 
 
 def constants_model(question: Question) -> ConstantsModel:
-    """Write the model that computes, for every gate at 0, the constants that live nodes or the outputs need.
+    """Write the model that computes, for every gate that makes a constant, those that live nodes or the outputs need.
 
     The constants of one gate do not depend on the image, so that the model can be run on any.
     """
     analysis = _Analysis(question)
     names: list[dict[str, str]] = []
     wanted: dict[ir.Value, None] = {}
-    for value in analysis.gated:
+    for gate, value in enumerate(analysis.gated):
         frozen = analysis.frozen(value)
         needed = {output for output in analysis.outputs if output in frozen}
-        replaced = {value: _scaled(analysis, value, 0.0)}
+        replaced = {value: analysis.changes.changed(gate, value)}
         for node in analysis.affected(value):
             reads = [read for read in node_reads(node) if read in frozen]
             if not frozen.issuperset(node.outputs):
@@ -167,17 +185,17 @@ def build_plan(question: Question, constants: Sequence[Mapping[str, Constant]]) 
 
     Args:
         question: What is asked.
-        constants: For each gate, the constants by the name of the tensor whose place they take; empty where its value
-            is not 0.
+        constants: For each gate, the constants by the name of the tensor whose place they take; empty where it makes
+            none.
     """
     analysis = _Analysis(question)
     before = analysis.model.graph.num_nodes()
     held = _Held(analysis)
     results: list[tuple[ir.Value | NDArray[Any], ...]] = []
-    for value, known in zip(analysis.gated, constants, strict=True):
+    for gate, (value, known) in enumerate(zip(analysis.gated, constants, strict=True)):
         fixed = {analysis.values[name]: constant for name, constant in known.items()}
-        frozen = analysis.frozen(value) if question.value == 0 else frozenset()
-        replaced = {} if frozen else {value: _scaled(analysis, value, question.value)}
+        frozen = analysis.frozen(value) if question.intervention.makes_constant else frozenset()
+        replaced = {} if frozen else {value: analysis.changes.changed(gate, value)}
         for node in analysis.affected(value):
             if not frozen.issuperset(node.outputs):
                 here = {read: held.get(read, fixed[read], node) for read in node_reads(node) if read in frozen}
@@ -190,7 +208,15 @@ def build_plan(question: Question, constants: Sequence[Mapping[str, Constant]]) 
         Outcome(tuple(str(s.name) if isinstance(s, ir.Value) else s for s in sources)) for sources in results
     )
     copied = analysis.model.graph.num_nodes() - before
-    return Plan(analysis.model, tuple(str(o.name) for o in analysis.outputs), outcomes, copied)
+    return Plan(
+        analysis.model,
+        tuple(str(o.name) for o in analysis.outputs),
+        outcomes,
+        copied,
+        question,
+        analysis.changes.donors,
+        tuple(analysis.changes.noise),
+    )
 
 
 class _Held:
@@ -209,10 +235,3 @@ class _Held:
         # Operators that do not broadcast need a row for each image.
         shape = self._copies.add("Shape", [original], f"{original.name}_shape")
         return self._copies.add("Expand", [value, shape], f"{value.name}_expanded")
-
-
-def _scaled(analysis: _Analysis, value: ir.Value, factor: float) -> ir.Value:
-    if value.dtype is None:
-        raise AssertionError(f"{value.name} has no type")
-    scale = analysis.copies.constant(np.asarray(factor, value.dtype.numpy()), f"{value.name}_factor")
-    return analysis.copies.add("Mul", [value, scale], f"{value.name}_scaled")

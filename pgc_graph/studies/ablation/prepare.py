@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +14,22 @@ from numpy.typing import NDArray
 from pgc_graph.analysis.interface import ImageInput, image_input, score_output
 from pgc_graph.analysis.logit import logit_tensor
 from pgc_graph.analysis.targets import Target
-from pgc_graph.errors import ModelError, OptionError, UnsupportedError
+from pgc_graph.errors import ModelError, UnsupportedError
+from pgc_graph.images import ImageBatch
 from pgc_graph.passes.gates import GatedModel, insert_gates
 from pgc_graph.passes.rewrite import Skip
 from pgc_graph.passes.shapes import infer_shapes
 from pgc_graph.runtime.providers import choose_provider
 from pgc_graph.runtime.session import RuntimeOptions, available_cores
-from pgc_graph.studies.ablation.engine import PlannedRunner, gated_runner, planned_runner
+from pgc_graph.studies.ablation.engine import PlannedRunner, planned_runner
+from pgc_graph.studies.ablation.intervention import Intervention
+from pgc_graph.studies.ablation.plain import gated_runner, overridden_runner
 from pgc_graph.studies.ablation.plan import Plan, Question
+from pgc_graph.studies.ablation.reference import TensorStatistics, measure_tensors
 from pgc_graph.studies.ablation.result import EngineReport
 from pgc_graph.studies.ablation.scores import Runner, Wanted, largest_difference
 
-__all__ = ["Choice", "Prepared", "choose_runner", "prepare"]
+__all__ = ["Choice", "Prepared", "choose_runner", "prepare", "with_statistics"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,24 +48,30 @@ class Prepared:
     Attributes:
         model: The model without gates, its tensors typed.
         gated: The model with gates.
+        intervention: What is done to tensors.
+        statistics: Of the tensors, where the intervention needs them.
         targets: The tensors that can be gated, in the order of `gated.gates`.
         skipped: The others.
         source: The image input.
         outputs: The score and, where there is one, the logit.
-        value: What tensors are scaled by.
         options: Where to run.
-        wanted: Which class is scored.
     """
 
     model: ir.Model
     gated: GatedModel
+    intervention: Intervention
     targets: tuple[Target, ...]
     skipped: tuple[Skip, ...]
     source: ImageInput
     outputs: tuple[str, ...]
-    value: float
     options: RuntimeOptions
-    wanted: Wanted = dataclasses.field(default_factory=Wanted)
+    statistics: tuple[TensorStatistics, ...] = ()
+
+    @property
+    def question(self) -> Question:
+        """What is asked of the model."""
+        tensors = tuple(target.tensor for target in self.targets)
+        return Question(self.model, tensors, self.outputs, self.intervention, self.statistics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +84,14 @@ class Choice:
     plans: tuple[Plan, ...] = ()
 
 
-def prepare(model: ir.Model, targets: Sequence[Target], value: float, options: RuntimeOptions) -> Prepared:
+def prepare(
+    model: ir.Model, targets: Sequence[Target], intervention: Intervention, options: RuntimeOptions
+) -> Prepared:
     """Check a model and gate it.
 
     Raises:
         UnsupportedError: The model is no image classifier, or none of the tensors can be gated.
-        OptionError: The value is not finite.
     """
-    if not math.isfinite(value):
-        raise OptionError(f"ablation value {value} makes no sense; expected a finite number")
     score = score_output(model)
     logit = logit_tensor(score)
     outputs = [str(score.name)]
@@ -102,17 +110,35 @@ def prepare(model: ir.Model, targets: Sequence[Target], value: float, options: R
         skipped=unsuited,
         source=image_input(model),
         outputs=tuple(outputs),
-        value=value,
+        intervention=intervention,
         options=options,
     )
 
 
-def choose_runner(prepared: Prepared, sample: NDArray[np.float32], *, all_images: bool = False) -> Choice:
+def with_statistics(prepared: Prepared, batches: Iterable[ImageBatch]) -> Prepared:
+    """Measure the tensors on images, where the intervention needs to know them.
+
+    Raises:
+        ModelError: onnxruntime cannot run the model.
+    """
+    if not prepared.intervention.needs_statistics:
+        return prepared
+    tensors = prepared.question.tensors
+    statistics = measure_tensors(
+        prepared.model, tensors, batches, prepared.intervention, prepared.source, prepared.options
+    )
+    return dataclasses.replace(prepared, statistics=statistics)
+
+
+def choose_runner(
+    prepared: Prepared, sample: NDArray[np.float32], wanted: Wanted, *, all_images: bool = False
+) -> Choice:
     """Plan the ablation and check the plan on the first and the last image of a batch; else run the plain way.
 
     Args:
         prepared: From `prepare`.
         sample: A batch of images, at least one.
+        wanted: What is wanted of them.
         all_images: Whether there are no others; with one or two, checking a plan costs as much as the plain way.
 
     Raises:
@@ -124,7 +150,7 @@ def choose_runner(prepared: Prepared, sample: NDArray[np.float32], *, all_images
     if all_images and len(sample) <= _CHECKED_IMAGES:
         run = _gated(prepared, range(len(prepared.targets)), options)
         return Choice(run, workers, EngineReport(provider, "plain", "few images", len(prepared.targets), 0, None))
-    planned, difference, reason = _try_plan(prepared, sample, options)
+    planned, difference, reason = _try_plan(prepared, sample, wanted, options)
     if planned is not None:
         report = EngineReport(provider, "planned", "", planned.suffix_runs, planned.constant_gates, difference)
         return Choice(planned.run, workers, report, planned.plans)
@@ -134,14 +160,12 @@ def choose_runner(prepared: Prepared, sample: NDArray[np.float32], *, all_images
 
 
 def _try_plan(
-    prepared: Prepared, sample: NDArray[np.float32], options: RuntimeOptions
+    prepared: Prepared, sample: NDArray[np.float32], wanted: Wanted, options: RuntimeOptions
 ) -> tuple[PlannedRunner | None, float, str]:
     """Return the planned runner and its distance from the plain way, or why it does not hold."""
-    tensors = tuple(target.tensor for target in prepared.targets)
-    question = Question(prepared.model, tensors, prepared.value, prepared.outputs)
     try:
-        planned = planned_runner(question, prepared.source, sample, options)
-        difference, allowed = _self_check(prepared, planned.run, sample, options)
+        planned = planned_runner(prepared.question, prepared.source, sample, options)
+        difference, allowed = _self_check(prepared, planned.run, sample, wanted, options)
     except ModelError as error:
         return None, float("nan"), str(error)
     if difference > allowed:
@@ -154,31 +178,43 @@ def _try_plan(
 
 
 def _self_check(
-    prepared: Prepared, run: Runner, sample: NDArray[np.float32], options: RuntimeOptions
+    prepared: Prepared, run: Runner, sample: NDArray[np.float32], wanted: Wanted, options: RuntimeOptions
 ) -> tuple[float, float]:
     """Return how far the plan is from the plain way on two images, and how far it may be."""
     # Rows that depend on each other show only in company: a single image is joined by its negative.
-    images = sample if len(sample) > 1 else np.concatenate([sample, -sample])
+    images, asked = sample, wanted
+    if len(sample) == 1:
+        images, asked = np.concatenate([sample, -sample]), wanted.rows([0, 0])
     rows = sorted({0, len(sample) - 1})
     count = len(prepared.targets)
     checked = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_GATES)).round().astype(int)).tolist()
-    planned = run(images, prepared.wanted).rows(rows).gates(checked)
-    plain = _gated(prepared, checked, options)(images[rows], prepared.wanted)
+    planned = run(images, asked).rows(rows).gates(checked)
+    # Where two classes are equal but for rounding, both ways have to score the same one.
+    asked = dataclasses.replace(asked.rows(rows), classes=planned.classes)
+    plain = _gated(prepared, checked, options)(images[rows], asked)
     difference = largest_difference(planned, plain)
     allowed = _TOLERANCE.get(prepared.source.dtype, _DEFAULT_TOLERANCE)
     if difference > allowed:
         # Some networks amplify rounding. How much shows where onnxruntime computes the same in another order.
-        reordered = _gated(prepared, checked, dataclasses.replace(options, optimise=False))(
-            images[rows], prepared.wanted
-        )
+        unchanged = dataclasses.replace(options, optimise=False)
+        reordered = _gated(prepared, checked, unchanged)(images[rows], asked)
         rounding = largest_difference(reordered, plain)
         allowed = max(allowed, min(_ROUNDING_LIMIT, _ROUNDING_MARGIN * rounding))
     return difference, allowed
 
 
 def _gated(prepared: Prepared, gates: Sequence[int], options: RuntimeOptions) -> Runner:
-    chosen = [prepared.gated.gates[index] for index in gates]
-    return gated_runner(prepared.gated.model, chosen, prepared.value, prepared.outputs, prepared.source, options)
+    if prepared.intervention.mode in ("zero", "scale"):
+        chosen = [prepared.gated.gates[index] for index in gates]
+        factor = prepared.intervention.factor
+        return gated_runner(prepared.gated.model, chosen, factor, prepared.outputs, prepared.source, options)
+    question = prepared.question
+    part = dataclasses.replace(
+        question,
+        tensors=tuple(question.tensors[index] for index in gates),
+        statistics=tuple(question.statistics[index] for index in gates if question.statistics),
+    )
+    return overridden_runner(part, prepared.source, options)
 
 
 def _typed(model: ir.Model, names: set[str]) -> ir.Model:

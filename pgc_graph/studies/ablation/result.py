@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgc_graph.analysis.targets import Target
 from pgc_graph.images import SkippedImage
 from pgc_graph.passes.rewrite import Skip
+from pgc_graph.studies.ablation.intervention import Intervention
 
 __all__ = [
     "AblationResult",
@@ -183,7 +184,7 @@ class AblationResult:
 
     Attributes:
         score_output: The model's output that is scored.
-        value: What the tensors were scaled by.
+        value: What the tensors were scaled by, 0 if they were not.
         baseline: Statistics of the scores without gates.
         baseline_logit: The same of the logits, or None.
         gates: One a tensor, ranked.
@@ -196,6 +197,7 @@ class AblationResult:
         rank_by: What the gates are ranked by.
         quality: How good the classifier is without gates; None unless labels name classes of the model.
         labels: The images with each label, in the order of the classes, then of the alphabet.
+        intervention: What was done to the tensors.
     """
 
     score_output: str
@@ -212,3 +214,4 @@ class AblationResult:
     rank_by: str = "delta"
     quality: Quality | None = None
     labels: tuple[LabelBaseline, ...] = ()
+    intervention: Intervention = field(default_factory=Intervention)

@@ -1,4 +1,4 @@
-"""Scale tensors one at a time and measure what that does to a classifier's score.
+"""Change tensors one at a time and measure what that does to a classifier's score.
 
 The score of a model with one output value an image is that value; with several, it is the value of the class that the
 model finds most likely for that image without gates, or of the class that is asked for.
@@ -6,24 +6,27 @@ model finds most likely for that image without gates, or of the class that is as
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from pgc_graph.analysis.interface import image_input
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import ImageError, OptionError
-from pgc_graph.images import ImageBatch, Preprocess, SkippedImage, preprocess_from_metadata, read_batches
+from pgc_graph.images import ImageBatch, Preprocess, SkippedImage, preprocess_from_metadata
 from pgc_graph.runtime.session import RuntimeOptions
+from pgc_graph.studies.ablation.again import ReadAgain
 from pgc_graph.studies.ablation.collect import Collector
+from pgc_graph.studies.ablation.intervention import Intervention, scaling
 from pgc_graph.studies.ablation.measure import Measure, Yardstick, yardstick
-from pgc_graph.studies.ablation.prepare import Prepared, choose_runner, prepare
+from pgc_graph.studies.ablation.prepare import Prepared, choose_runner, prepare, with_statistics
+from pgc_graph.studies.ablation.reference import DonorPool, donor_pool
 from pgc_graph.studies.ablation.result import AblationResult, EngineReport
 from pgc_graph.studies.ablation.scores import Scores, Wanted
-from pgc_graph.studies.ablation.workers import in_order
+from pgc_graph.studies.ablation.workers import Job, in_order
 
 __all__ = ["BATCH_SIZE", "ablate", "ablate_batches"]
 
@@ -40,20 +43,22 @@ def ablate(
     *,
     preprocess: Preprocess | None = None,
     value: float = 0.0,
+    intervention: Intervention | None = None,
     measure: Measure | None = None,
     runtime: RuntimeOptions | None = None,
     batch_size: int = BATCH_SIZE,
     on_batch: OnBatch | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> AblationResult:
-    """Scale each of some tensors on each of some images and rank the tensors by what the score loses.
+    """Change each of some tensors on each of some images and rank the tensors by what the score loses.
 
     Args:
         model: A classifier with one image input; stays untouched.
         images: Image files; those that cannot be read are skipped and counted.
         targets: The tensors, from `select_targets`.
         preprocess: How images become input; by default as the model's metadata say.
-        value: What a tensor is multiplied by; 0 switches it off.
+        value: What a tensor is multiplied by, where no intervention is given; 0 switches it off.
+        intervention: What is done to a tensor.
         measure: Which class is scored, what images are labelled as, and what ranks the tensors.
         runtime: Where to run, and on how many threads.
         batch_size: Images a call.
@@ -70,10 +75,10 @@ def ablate(
         raise OptionError(f"batch size {batch_size} is impossible; expected at least 1")
     if preprocess is None:
         preprocess = preprocess_from_metadata(model.metadata_props, image_input(model).shape)
-    batches = read_batches(images, preprocess, batch_size=batch_size)
-    return ablate_batches(
-        model, batches, targets, value=value, measure=measure, runtime=runtime, on_batch=on_batch, stop=stop
-    )
+    chosen = intervention or scaling(value)
+    source = ReadAgain(tuple(images), preprocess, batch_size)
+    pool = source.donors(chosen.seed) if chosen.mode == "resample" else None
+    return _ablate(model, source, targets, chosen, measure, runtime, pool, on_batch, stop)
 
 
 def ablate_batches(
@@ -82,6 +87,7 @@ def ablate_batches(
     targets: Sequence[Target],
     *,
     value: float = 0.0,
+    intervention: Intervention | None = None,
     measure: Measure | None = None,
     runtime: RuntimeOptions | None = None,
     on_batch: OnBatch | None = None,
@@ -89,30 +95,60 @@ def ablate_batches(
 ) -> AblationResult:
     """Do what `ablate` does with batches of images that are ready for the model.
 
+    Interventions that have to look at the images beforehand (`mean`, `noise`, `resample`) take a list of batches, or
+    anything else that can be read more than once. Donors of `resample` are the first 64 images.
+
     Raises:
         ImageError: There is not a single image.
+        OptionError: The batches can be read only once, and the intervention needs more.
         PgcGraphError: As for `ablate`.
     """
-    prepared = prepare(model, targets, value, runtime or RuntimeOptions())
+    chosen = intervention or scaling(value)
+    if (chosen.needs_statistics or chosen.mode == "resample") and iter(batches) is batches:
+        raise OptionError(f"{chosen.mode} looks at the images twice, but the batches can be read once; give a list")
+    pool = donor_pool(batches, chosen.seed) if chosen.mode == "resample" else None
+    return _ablate(model, batches, targets, chosen, measure, runtime, pool, on_batch, stop)
+
+
+def _ablate(
+    model: ir.Model,
+    batches: Iterable[ImageBatch],
+    targets: Sequence[Target],
+    intervention: Intervention,
+    measure: Measure | None,
+    runtime: RuntimeOptions | None,
+    pool: DonorPool | None,
+    on_batch: OnBatch | None,
+    stop: Callable[[], bool] | None,
+) -> AblationResult:
+    prepared = prepare(model, targets, intervention, runtime or RuntimeOptions())
     has_logit = len(prepared.outputs) > 1
     rule = yardstick(model, measure or Measure(), has_logit=has_logit)
-    prepared = dataclasses.replace(prepared, wanted=Wanted(rule.target))
-    waiting = iter(batches)
-    first, skipped = _first_with_images(waiting)
-    second = next(waiting, None)
-    choice = choose_runner(prepared, first.tensor, all_images=second is None)
+    prepared = with_statistics(prepared, batches)
+    jobs = _jobs(batches, rule, pool)
+    first, skipped = _first_with_images(jobs)
+    second = next(jobs, None)
+    choice = choose_runner(prepared, first.batch.tensor, first.wanted, all_images=second is None)
     collector = Collector(prepared.targets, has_logit=has_logit, names=rule.names, rank_by=rule.measure.rank_by)
     stopped = stop or (lambda: False)
-    todo = itertools.takewhile(
-        lambda batch: not stopped(), itertools.chain([first], [second] if second else [], waiting)
-    )
-    for batch, scores in in_order(lambda b: choice.run(b.tensor, rule.wanted(b.paths)), todo, choice.workers):
-        skipped.extend(batch.skipped)
+    todo = itertools.takewhile(lambda job: not stopped(), itertools.chain([first], [second] if second else [], jobs))
+    for job, scores in in_order(choice.run, todo, choice.workers):
+        skipped.extend(job.batch.skipped)
         if scores is not None:
-            collector.add(batch.paths, scores, rule.labels(batch.paths), rule.truth(batch.paths))
+            collector.add(job.batch.paths, scores, rule.labels(job.batch.paths), job.wanted.truth)
             if on_batch is not None:
-                on_batch(batch, scores)
+                on_batch(job.batch, scores)
     return _result(prepared, rule, collector, choice.report, tuple(skipped), interrupted=stopped())
+
+
+def _jobs(batches: Iterable[ImageBatch], rule: Yardstick, pool: DonorPool | None) -> Iterator[Job]:
+    """Say what is wanted of each batch."""
+    start = 0
+    for batch in batches:
+        positions = np.arange(start, start + len(batch.paths), dtype=np.int64)
+        donors = pool.donors(batch.paths, positions) if pool is not None else None
+        yield Job(batch, Wanted(rule.target, rule.truth(batch.paths), positions, donors))
+        start += len(batch.paths)
 
 
 def _result(
@@ -126,7 +162,8 @@ def _result(
 ) -> AblationResult:
     return AblationResult(
         score_output=prepared.outputs[0],
-        value=prepared.value,
+        value=prepared.intervention.factor,
+        intervention=prepared.intervention,
         baseline=collector.baseline(),
         baseline_logit=collector.baseline_logit(),
         gates=collector.ranking(),
@@ -142,11 +179,11 @@ def _result(
     )
 
 
-def _first_with_images(batches: Iterable[ImageBatch]) -> tuple[ImageBatch, list[SkippedImage]]:
-    """Return the first batch that has images, and what was skipped in the batches before it."""
+def _first_with_images(jobs: Iterable[Job]) -> tuple[Job, list[SkippedImage]]:
+    """Return the first job that has images, and what was skipped in the batches before it."""
     skipped: list[SkippedImage] = []
-    for batch in batches:
-        if batch.paths:
-            return batch, skipped
-        skipped.extend(batch.skipped)
+    for job in jobs:
+        if job.batch.paths:
+            return job, skipped
+        skipped.extend(job.batch.skipped)
     raise ImageError("there is no image to run the model on; give at least one")

@@ -28,14 +28,22 @@ class Wanted:
     Attributes:
         target: The class whose score counts.
         truth: `(N,)` int64, the class that each image shows, -1 where unknown; None if nobody asks for losses.
+        positions: `(N,)` int64, where the images stand among all; for the intervention `noise`.
+        donors: `(N, ...)` float32, the images that `resample` takes tensors from.
+        classes: `(N,)` int64, the column that is scored, where that has been decided before.
     """
 
     target: TargetClass = dataclasses.field(default_factory=TargetClass)
     truth: NDArray[np.int64] | None = None
+    positions: NDArray[np.int64] | None = None
+    donors: NDArray[np.float32] | None = None
+    classes: NDArray[np.int64] | None = None
 
     def rows(self, index: Sequence[int]) -> Wanted:
         """Return what is wanted of some of the images."""
-        return self if self.truth is None else dataclasses.replace(self, truth=self.truth[list(index)])
+        arrays = {name: getattr(self, name) for name in ("truth", "positions", "donors", "classes")}
+        taken: dict[str, Any] = {name: array[list(index)] for name, array in arrays.items() if array is not None}
+        return dataclasses.replace(self, **taken)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +113,7 @@ def pick_scores(
     if np.size(baseline[0]) != score.size:
         raise UnsupportedError(f"the score has one row for a batch of {count} images; expected one row for each")
     columns = score.shape[1]
-    classes = _scored(score, wanted.target)
+    classes = _scored(score, wanted.target) if wanted.classes is None else wanted.classes
     index, negated = np.arange(count), wanted.target.negated
 
     def rows(outputs: Sequence[Array], which: int) -> Floats:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pgc_graph.studies.ablation.hashing import scatter
 from pgc_graph.studies.ablation.result import Quantiles, Summary
 
 __all__ = ["RunningStats"]
@@ -89,7 +90,7 @@ class _Sample:
 
     def update(self, values: Values) -> None:
         count = values.shape[1]
-        keys = _hash(np.arange(self._seen, self._seen + count, dtype=np.uint64))
+        keys = scatter(np.arange(self._seen, self._seen + count, dtype=np.uint64))
         self._seen += count
         if self._columns >= self._size:  # most columns of a long series go no further than this
             chosen = keys < self._keys.max()
@@ -114,11 +115,3 @@ class _Sample:
         together = np.concatenate(self._kept, axis=1)
         order = np.argsort(self._keys, kind="stable")[: self._size]
         self._keys, self._kept, self._columns = self._keys[order], [together[:, order]], len(order)
-
-
-def _hash(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter numbers over all of 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    mixed = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
