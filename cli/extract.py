@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from pgc_graph.passes.rewrite import Rewrite
-    from pgc_graph.runtime.parity import ParityReport
 
 __all__ = ["command"]
 
@@ -35,22 +34,10 @@ def command(request: RewriteRequest, inputs: tuple[str, ...], outputs: tuple[str
 
 def _extract_step(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Step:
     from pgc_graph.passes.extract import extract
+    from pgc_graph.studies.rewrite_checks import check_part
 
     def describe(before: ir.Model, rewrite: Rewrite) -> str:
         (change,) = rewrite.changes
         return f"{change.subject}; {change.action}"
 
-    return Step("extract", lambda model: extract(model, inputs, outputs), describe, check=_check)
-
-
-def _check(request: RewriteRequest, before: ir.Model, after: ir.Model) -> ParityReport:
-    from pgc_graph.studies.rewrite_checks import check_part
-
-    return check_part(
-        before,
-        after,
-        runs=request.runs,
-        seed=request.seed,
-        tolerance=request.tolerance,
-        shapes=request.shapes,
-    )
+    return Step("extract", lambda model: extract(model, inputs, outputs), describe, check=check_part)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from pgc_graph.passes.rewrite import Rewrite
-    from pgc_graph.runtime.parity import ParityReport
 
 __all__ = ["command"]
 
@@ -33,6 +32,7 @@ def command(request: RewriteRequest, batch: str) -> None:
 
 def _batch_step(batch: int | str) -> Step:
     from pgc_graph.passes.batch import set_batch
+    from pgc_graph.studies.rewrite_checks import check_batch
 
     def describe(before: ir.Model, rewrite: Rewrite) -> str:
         interface = {value.name for value in (*before.graph.inputs, *before.graph.outputs)}
@@ -40,17 +40,4 @@ def _batch_step(batch: int | str) -> Step:
         others = len(rewrite.changes) - len(shown)
         return ", ".join(shown or ["nothing to change"]) + (f", {others} operands rewritten" if others else "")
 
-    return Step("set-batch", lambda model: set_batch(model, batch), describe, check=_check)
-
-
-def _check(request: RewriteRequest, before: ir.Model, after: ir.Model) -> ParityReport:
-    from pgc_graph.studies.rewrite_checks import check_batch
-
-    return check_batch(
-        before,
-        after,
-        runs=request.runs,
-        seed=request.seed,
-        tolerance=request.tolerance,
-        shapes=request.shapes,
-    )
+    return Step("set-batch", lambda model: set_batch(model, batch), describe, check=check_batch)

@@ -26,6 +26,7 @@ import onnx_ir as ir
 
 from pgc_graph import modelio
 from pgc_graph.analysis.interface import dimensions, feed_shapes
+from pgc_graph.analysis.names import node_graphs
 from pgc_graph.errors import ModelError
 
 __all__ = ["MacCount", "UncountedNode", "count_macs"]
@@ -139,7 +140,7 @@ def _count(graph: ir.Graph) -> tuple[Counter[str], list[UncountedNode]]:
     counts: Counter[str] = Counter()
     uncounted: list[UncountedNode] = []
     for node in graph:
-        bodies = [_count(body) for body in _bodies(node)]
+        bodies = [_count(body) for body in node_graphs(node)]
         if bodies and node.op_type == "If":
             costliest = max((branch for branch, _ in bodies), key=lambda branch: branch.total())
             counts += costliest
@@ -151,16 +152,6 @@ def _count(graph: ir.Graph) -> tuple[Counter[str], list[UncountedNode]]:
             counts[node.op_type] += macs
             uncounted += [_uncounted(node, reason)] if reason else []
     return +counts, uncounted
-
-
-def _bodies(node: ir.Node) -> list[ir.Graph]:
-    graphs: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs.extend(attribute.as_graphs())
-    return graphs
 
 
 def _uncounted(node: ir.Node, reason: str) -> UncountedNode:

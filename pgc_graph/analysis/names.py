@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-__all__ = ["FreshNames", "all_graphs", "all_nodes", "node_names", "tensor_names"]
+__all__ = ["FreshNames", "all_graphs", "all_nodes", "node_graphs", "node_names", "tensor_names"]
 
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
@@ -17,16 +17,24 @@ def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
         yield from ir.traversal.RecursiveGraphIterator(function.graph)
 
 
+def node_graphs(node: ir.Node) -> list[ir.Graph]:
+    """Return the subgraphs that a node holds itself (If, Loop, Scan), not those nested in them."""
+    graphs: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.is_ref():  # inside a function, an attribute can stand for one of the function's own
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            graphs.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            graphs.extend(attribute.as_graphs())
+    return graphs
+
+
 def all_graphs(model: ir.Model) -> list[ir.Graph]:
     """Return every scope: the main graph, the bodies of functions, and the subgraphs nested in both."""
     roots = [model.graph, *(function.graph for function in model.functions.values())]
     nested = [
-        body
-        for root in roots
-        for node in ir.traversal.RecursiveGraphIterator(root)
-        for attribute in node.attributes.values()
-        if not attribute.is_ref() and attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-        for body in ([attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else attribute.as_graphs())
+        body for root in roots for node in ir.traversal.RecursiveGraphIterator(root) for body in node_graphs(node)
     ]
     return [*roots, *nested]
 

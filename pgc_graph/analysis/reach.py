@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 import onnx_ir as ir
 
+from pgc_graph.analysis.names import node_graphs
+
 __all__ = [
     "READS_SHAPE_ONLY",
     "downstream_values",
@@ -32,7 +34,7 @@ _RANDOM = frozenset(
 def node_reads(node: ir.Node) -> tuple[ir.Value, ...]:
     """Return the tensors that a node reads: its inputs, then those that its subgraphs capture, each once."""
     reads = {value: None for value in node.inputs if value is not None}
-    for graph in _subgraphs(node):
+    for graph in node_graphs(node):
         inside: set[ir.Value] = set()
         used: dict[ir.Value, None] = {}
         for scope in (graph, *graph.subgraphs()):
@@ -107,14 +109,4 @@ def is_cut(graph: ir.Graph, value: ir.Value, output: ir.Value) -> bool:
 def _is_deterministic(node: ir.Node) -> bool:
     if node.op_type in _RANDOM:
         return False
-    return not any(inner.op_type in _RANDOM for graph in _subgraphs(node) for inner in graph.all_nodes())
-
-
-def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    graphs: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs.extend(attribute.as_graphs())
-    return graphs
+    return not any(inner.op_type in _RANDOM for graph in node_graphs(node) for inner in graph.all_nodes())

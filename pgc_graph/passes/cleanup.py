@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
 from pgc_graph.analysis.constants import Constants
+from pgc_graph.analysis.names import node_graphs
 from pgc_graph.passes.duplicates import merge_duplicates
 from pgc_graph.passes.edit import GraphEditor, can_take_name, remove_unused_initializers
 from pgc_graph.passes.idle import idle_source
@@ -68,11 +69,5 @@ def _remove_dead_nodes(graph: ir.Graph) -> int:
             graph.remove(node, safe=True)
             count += 1
             continue
-        for attribute in node.attributes.values():
-            if attribute.is_ref():
-                continue
-            if attribute.type == ir.AttributeType.GRAPH:
-                count += _remove_dead_nodes(attribute.as_graph())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                count += sum(_remove_dead_nodes(body) for body in attribute.as_graphs())
+        count += sum(_remove_dead_nodes(body) for body in node_graphs(node))
     return count

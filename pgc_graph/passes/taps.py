@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from pgc_graph.analysis.names import node_graphs
 from pgc_graph.errors import SelectionError, UnsupportedError
 from pgc_graph.passes.rewrite import Change, Rewrite, Skip
 from pgc_graph.passes.shapes import infer_shapes
@@ -85,7 +86,7 @@ def _reason_to_skip(value: ir.Value) -> str:
 
 def _missing_message(model: ir.Model, name: str) -> str:
     for node in model.graph:
-        if any(_holds(graph, name) for graph in _subgraphs(node)):
+        if any(_holds(graph, name) for graph in node_graphs(node)):
             owner = node.name or node.op_type
             return (
                 f"tensor {name!r} lives inside a subgraph of node {owner!r} and cannot be tapped from outside; tap an "
@@ -98,12 +99,6 @@ def _missing_message(model: ir.Model, name: str) -> str:
                 "function, or tap an output of its caller"
             )
     return f"the model has no tensor {name!r}; check the name"
-
-
-def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    single = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-    several = [g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for g in a.as_graphs()]
-    return single + several
 
 
 def _holds(graph: ir.Graph, name: str) -> bool:
