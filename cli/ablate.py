@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgc_cli.ablate_costs import costs_of
 from pgc_cli.ablate_options import (
     ImageSource,
     MeasureRequest,
@@ -53,6 +54,7 @@ __all__ = ["command"]
 @intervention_options
 @measure_options
 @click.option("--stats", is_flag=True, help="Also print the spread of each Δ: 95 % interval of the mean, quantiles.")
+@click.option("--costs", is_flag=True, help="Also measure MACs, bytes and ms of the nodes that lead to each tensor.")
 @topk_options
 @click.option("--quiet", is_flag=True, help="Leave out the lines for each image.")
 @json_option
@@ -70,6 +72,7 @@ def command(
     intervention: Intervention,
     measure: MeasureRequest,
     stats: bool,
+    costs: bool,
     topk: TopkRequest,
     quiet: bool,
     as_json: bool,
@@ -103,7 +106,7 @@ def command(
         return
     paths = source.paths()
     topk.check()
-    result = _run(study, paths, measure, quiet=quiet, stats=stats)
+    result = _run(study, paths, measure, quiet=quiet, stats=stats, costs=costs)
     if result.interrupted:
         note(f"interrupted: the figures cover {len(result.images)} of {len(paths)} images")
         click.get_current_context().exit(EXIT_INTERRUPTED)
@@ -111,7 +114,9 @@ def command(
         _render(study, result, topk)
 
 
-def _run(study: Study, paths: tuple[Path, ...], measure: MeasureRequest, *, quiet: bool, stats: bool) -> AblationResult:
+def _run(
+    study: Study, paths: tuple[Path, ...], measure: MeasureRequest, *, quiet: bool, stats: bool, costs: bool
+) -> AblationResult:
     """Ablate, print what is found, and return it."""
     from pgc_graph.runtime.providers import choose_provider
     from pgc_graph.studies.ablation import ablate
@@ -132,7 +137,7 @@ def _run(study: Study, paths: tuple[Path, ...], measure: MeasureRequest, *, quie
         )
     if not result.images:
         raise KeyboardInterrupt
-    printer.finish(result)
+    printer.finish(result, costs_of(study, result) if costs else ())
     return result
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgc_cli.ablate_costs import cost_table
 from pgc_cli.ablate_tables import label_table, stats_table
 from pgc_cli.progress import note, progress_bar
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pgc_graph.analysis.targets import Target
     from pgc_graph.images import ImageBatch
     from pgc_graph.studies.ablation import AblationResult, GateImpact
+    from pgc_graph.studies.ablation.cost import BlockCost
     from pgc_graph.studies.ablation.scores import Scores
 
 __all__ = ["Printer", "list_targets"]
@@ -77,8 +79,8 @@ class Printer:
                 click.echo(f"[IMAGE {self._done:04d}] {path}: baseline={baseline:.4f}")
         self._advance(self._done, self._images)
 
-    def finish(self, result: AblationResult) -> None:
-        """Print the aggregate: what was skipped on stderr, all else on stdout."""
+    def finish(self, result: AblationResult, costs: Sequence[BlockCost] = ()) -> None:
+        """Print the aggregate: what was skipped on stderr, all else on stdout; costs in the order of the ranking."""
         if result.skipped_images:
             note(f"Skipped {len(result.skipped_images)} unreadable images")
         if result.skipped_tensors:
@@ -89,7 +91,7 @@ class Printer:
         if self._as_json:
             from pgc_graph.results import to_json
 
-            click.echo(to_json(result, model=self._model_path))
+            click.echo(to_json(result, model=self._model_path, **({"costs": costs} if costs else {})))
             return
         if self._images == 1:
             self._single(result)
@@ -102,7 +104,8 @@ class Printer:
         click.echo(f"\nAggregate feature impact (sorted by {_RANKED_BY[result.rank_by]}):")
         for impact in result.gates:
             click.echo(_ranking_line(impact))
-        for lines in (label_table(result), stats_table(result) if self._stats else []):
+        tables = label_table(result), stats_table(result) if self._stats else []
+        for lines in (*tables, cost_table(result, costs) if costs else []):
             if lines:
                 click.echo("\n".join(["", *lines]))
 

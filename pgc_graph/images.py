@@ -119,7 +119,8 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+                ImageOps.exif_transpose(image, in_place=True)  # else it copies images that are upright
+                return np.asarray(image if image.mode == "RGB" else _to_rgb(image))
     except FileNotFoundError as error:
         raise ImageError(f"image not found: {path}; check the path") from error
     except UnidentifiedImageError as error:

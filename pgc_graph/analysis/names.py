@@ -10,6 +10,9 @@ import onnx_ir as ir
 __all__ = ["FreshNames", "all_graphs", "all_nodes", "node_graphs", "node_names", "tensor_names"]
 
 
+_HOLD_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
+
+
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Yield every node: the main graph's, those of nested subgraphs, and those of model-local functions."""
     yield from ir.traversal.RecursiveGraphIterator(model.graph)
@@ -21,11 +24,13 @@ def node_graphs(node: ir.Node) -> list[ir.Graph]:
     """Return the subgraphs that a node holds itself (If, Loop, Scan), not those nested in them."""
     graphs: list[ir.Graph] = []
     for attribute in node.attributes.values():
-        if attribute.is_ref():  # inside a function, an attribute can stand for one of the function's own
+        kind = attribute.type
+        # Inside a function, an attribute can stand for one of the function's own.
+        if kind not in _HOLD_GRAPHS or attribute.is_ref():
             continue
-        if attribute.type == ir.AttributeType.GRAPH:
+        if kind == ir.AttributeType.GRAPH:
             graphs.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
+        else:
             graphs.extend(attribute.as_graphs())
     return graphs
 

@@ -7,7 +7,7 @@ alone. A tensor that freezes the model's output is a *cut*: every way from the i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -15,6 +15,7 @@ from pgc_graph.analysis.names import node_graphs
 
 __all__ = [
     "READS_SHAPE_ONLY",
+    "Reads",
     "downstream_values",
     "frozen_values",
     "independent_values",
@@ -25,6 +26,9 @@ __all__ = [
 
 READS_SHAPE_ONLY = frozenset({"Shape", "Size"})
 """Operators whose result depends on their operand's shape, not on its values."""
+
+Reads = Callable[[ir.Node], tuple[ir.Value, ...]]
+"""Returns the tensors that a node reads."""
 
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -58,16 +62,19 @@ def upstream_nodes(graph: ir.Graph, values: Iterable[ir.Value]) -> tuple[ir.Node
     return tuple(node for node in graph if node in found)
 
 
-def downstream_values(nodes: Sequence[ir.Node], start: Collection[ir.Value]) -> frozenset[ir.Value]:
+def downstream_values(
+    nodes: Sequence[ir.Node], start: Collection[ir.Value], *, reads: Reads = node_reads
+) -> frozenset[ir.Value]:
     """Return the tensors whose values depend on those of `start`, which are included.
 
     Args:
         nodes: The nodes to look at, in topological order.
         start: Where to begin.
+        reads: `node_reads`, or the same from memory.
     """
     reached = set(start)
     for node in nodes:
-        if node.op_type not in READS_SHAPE_ONLY and not reached.isdisjoint(node_reads(node)):
+        if node.op_type not in READS_SHAPE_ONLY and not reached.isdisjoint(reads(node)):
             reached.update(node.outputs)
     return frozenset(reached)
 
@@ -82,7 +89,11 @@ def independent_values(graph: ir.Graph) -> frozenset[ir.Value]:
 
 
 def frozen_values(
-    nodes: Sequence[ir.Node], start: Collection[ir.Value], independent: Collection[ir.Value]
+    nodes: Sequence[ir.Node],
+    start: Collection[ir.Value],
+    independent: Collection[ir.Value],
+    *,
+    reads: Reads = node_reads,
 ) -> frozenset[ir.Value]:
     """Return the tensors that are constants once those of `start` are, which are included.
 
@@ -90,13 +101,14 @@ def frozen_values(
         nodes: The nodes to look at, in topological order.
         start: The tensors that are held constant.
         independent: The tensors that no image can change, from `independent_values`.
+        reads: `node_reads`, or the same from memory.
     """
     frozen = set(start)
     for node in nodes:
-        reads = node_reads(node)
-        if node.op_type in READS_SHAPE_ONLY or frozen.isdisjoint(reads) or not _is_deterministic(node):
+        values = reads(node)
+        if node.op_type in READS_SHAPE_ONLY or frozen.isdisjoint(values) or not _is_deterministic(node):
             continue
-        if all(value in frozen or value in independent for value in reads):
+        if all(value in frozen or value in independent for value in values):
             frozen.update(node.outputs)
     return frozenset(frozen)
 

@@ -79,7 +79,8 @@ def insert_gates(model: ir.Model, tensors: Sequence[str], *, per_channel: bool =
         SelectionError: No tensor of the model has one of the names.
         UnsupportedError: The model's opset is too old for multiplication with broadcasting.
     """
-    unknown = [name for name in tensors if name not in tensor_names(model)]
+    known = tensor_names(model)
+    unknown = [name for name in tensors if name not in known]
     if unknown:
         raise SelectionError(f"no tensor is named {unknown[0]!r}; list the tensors with --list-targets --include-all")
     opset = model.opset_imports.get("", _BROADCASTING_OPSET)

@@ -400,3 +400,17 @@ def test_interrupt_prints_what_is_done(model_file: Path, folder: Path, tmp_path:
     assert f"interrupted: the figures cover {done[1]} of 3000 images" in err
     assert process.returncode == 130
     assert not (tmp_path / "ablation_heatmaps").exists()
+
+
+def test_costs_stand_beside_the_ranking(model_file: Path, folder: Path, run_cli: Run) -> None:
+    arguments = ("ablate", "--model", model_file, "--image-dir", folder, "--quiet", "--topk-heatmaps", 0, "--costs")
+    lines = run_cli(*arguments).stdout.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("Cost of the nodes"))
+    assert lines[start + 1].split() == ["rank", "meanΔ", "nodes", "MACs", "weights", "activation", "ms", "tensor"]
+    table = [line.split() for line in lines[start + 2 :]]
+    assert sorted(row[-1] for row in table) == sorted(tensors_of(model_file))
+    document = json.loads(run_cli(*arguments, "--json").stdout)
+    ranked = [gate["target"]["tensor"] for gate in document["gates"]]
+    assert [cost["tensor"] for cost in document["costs"]] == ranked == [row[-1] for row in table]
+    assert [f"{cost['macs']:,}" for cost in document["costs"]] == [row[3] for row in table]
+    assert "costs" not in json.loads(run_cli(*arguments[:-1], "--json").stdout)

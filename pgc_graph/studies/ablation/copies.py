@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pgc_graph.analysis.names import FreshNames
-from pgc_graph.analysis.reach import node_reads
+from pgc_graph.analysis.reach import Reads, node_reads
 
 __all__ = ["Copies"]
 
@@ -19,14 +19,14 @@ Replaced = Mapping[ir.Value, ir.Value]
 class Copies:
     """Appends nodes to the main graph of one model; what has been computed before is not computed again."""
 
-    def __init__(self, model: ir.Model) -> None:
-        self._model = model
+    def __init__(self, model: ir.Model, reads: Reads = node_reads) -> None:
+        self._model, self._reads = model, reads
         self._fresh = FreshNames(model)
         self._made: dict[tuple[object, ...], ir.Node] = {}
 
     def copy(self, node: ir.Node, replaced: Replaced) -> ir.Node:
         """Return the copy of a node that reads `replaced[v]` wherever the node reads `v`, subgraphs included."""
-        key = (node, *(replaced.get(value, value) for value in node_reads(node)))
+        key = (node, *(replaced.get(value, value) for value in self._reads(node)))
         if key not in self._made:
             inputs = [None if value is None else replaced.get(value, value) for value in node.inputs]
             attributes = [_attribute(attribute, replaced) for attribute in node.attributes.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgc_graph.analysis.interface import ImageInput
-from pgc_graph.errors import UnsupportedError
+from pgc_graph.passes.batchnorm import fold_batchnorm
 from pgc_graph.runtime.session import RuntimeOptions, Session, open_session
-from pgc_graph.studies.ablation.plan import Constant, ConstantsModel, Plan, Question, build_plan, constants_model
+from pgc_graph.studies.ablation.constants import find_constants
+from pgc_graph.studies.ablation.plan import Plan, Question, build_plan
 from pgc_graph.studies.ablation.reference import Noise
 from pgc_graph.studies.ablation.scores import Runner, Scores, Wanted, join_scores, pick_scores
 
@@ -88,12 +90,27 @@ def build_plans(
         UnsupportedError: A tensor that should be constant is not, or has no row for each image.
         ModelError: onnxruntime refuses or cannot run a model.
     """
+    question = _without_batchnorm(question)
     plans: list[Plan] = []
     for start in range(0, len(question.tensors), gates):
         part = question.part(start, gates)
-        plans.append(build_plan(part, _constants(part, source, sample, options)))
+        plans.append(build_plan(part, find_constants(part, source, sample, options)))
         logger.info("%d gates: %d nodes below them", len(part.tensors), plans[-1].copied_nodes)
     return tuple(plans)
+
+
+def _without_batchnorm(question: Question) -> Question:
+    """Fold BatchNormalization, once for all copies, except where that would change a tensor that is asked for.
+
+    onnxruntime would fold every copy by itself: that takes long, and copies would not share their weights.
+    """
+    if not any(node.op_type == "BatchNormalization" for node in question.model.graph):
+        return question
+    pinned = question.model.clone()
+    values = {value.name: value for node in pinned.graph for value in node.outputs}
+    # What is an output of the model stays what it is.
+    pinned.graph.outputs[:] = [values[name] for name in dict.fromkeys((*question.outputs, *question.tensors))]
+    return dataclasses.replace(question, model=fold_batchnorm(pinned).model)
 
 
 def _run_plans(
@@ -129,36 +146,3 @@ def _batched(run: Runner, source: ImageInput) -> Runner:
         return join_scores(pieces)
 
     return run_pieces
-
-
-def _constants(
-    question: Question, source: ImageInput, sample: Images, options: RuntimeOptions
-) -> list[dict[str, Constant]]:
-    """Compute what a gate makes constant; nothing where its tensor goes on to depend on the image."""
-    if not question.intervention.makes_constant:
-        return [{} for _ in question.tensors]
-    asked = constants_model(question)
-    if not asked.model.graph.outputs:
-        return [{} for _ in question.tensors]
-    session = open_session(asked.model, options)
-    counts = (1, 2) if source.fixed_batch is None else (source.fixed_batch,)
-    runs: list[dict[str, Array]] = []
-    for count in counts:
-        rows = np.resize(sample[:2], (count, *sample.shape[1:])).astype(source.dtype.numpy())
-        runs.append(dict(zip(session.output_names, session.run({source.name: rows}), strict=True)))
-    return [_read_constants(names, asked, runs) for names in asked.names]
-
-
-def _read_constants(names: dict[str, str], asked: ConstantsModel, runs: list[dict[str, Array]]) -> dict[str, Constant]:
-    found: dict[str, Constant] = {}
-    for original, name in names.items():
-        # Adding 0 turns -0 into 0, so that equal constants have equal bytes.
-        one = runs[0][name] + np.zeros((), runs[0][name].dtype)
-        more = runs[-1][name]
-        batched = one.shape != more.shape
-        if batched and more.shape != (2, *one.shape[1:]):
-            raise UnsupportedError(f"tensor {original!r} has not one row for each image")
-        if not np.allclose(more, one, rtol=1e-4, atol=1e-5, equal_nan=True):
-            raise UnsupportedError(f"tensor {original!r} should be constant below a gate, but is not")
-        found[original] = Constant(np.ascontiguousarray(one), batched)
-    return found

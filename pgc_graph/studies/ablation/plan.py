@@ -15,6 +15,7 @@ All this holds for any graph whose rows along the batch axis do not depend on ea
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from pgc_graph.analysis.reach import (
     READS_SHAPE_ONLY,
+    Reads,
     downstream_values,
     frozen_values,
     independent_values,
@@ -141,17 +143,19 @@ class _Analysis:
         keep = set(upstream_nodes(graph, self.gated))
         graph.remove([node for node in unused if node not in keep])
         self.independent = independent_values(graph)
-        self.copies = Copies(self.model)
+        # The nodes of the original are asked many times what they read.
+        self.reads: Reads = functools.cache(node_reads)
+        self.copies = Copies(self.model, self.reads)
         self.changes = Changes(question.intervention, question.statistics, self.copies, self.model)
 
     def frozen(self, value: ir.Value) -> frozenset[ir.Value]:
-        return frozen_values(self.nodes, [value], self.independent)
+        return frozen_values(self.nodes, [value], self.independent, reads=self.reads)
 
     def affected(self, value: ir.Value) -> Iterator[ir.Node]:
         """Yield the nodes that compute something else once a tensor changes, in order."""
-        reached = downstream_values(self.nodes, [value])
+        reached = downstream_values(self.nodes, [value], reads=self.reads)
         for node in self.nodes:
-            if node.op_type not in READS_SHAPE_ONLY and not reached.isdisjoint(node_reads(node)):
+            if node.op_type not in READS_SHAPE_ONLY and not reached.isdisjoint(self.reads(node)):
                 yield node
 
 
@@ -168,7 +172,7 @@ def constants_model(question: Question) -> ConstantsModel:
         needed = {output for output in analysis.outputs if output in frozen}
         replaced = {value: analysis.changes.changed(gate, value)}
         for node in analysis.affected(value):
-            reads = [read for read in node_reads(node) if read in frozen]
+            reads = [read for read in analysis.reads(node) if read in frozen]
             if not frozen.issuperset(node.outputs):
                 needed.update(reads)
                 continue
@@ -198,7 +202,7 @@ def build_plan(question: Question, constants: Sequence[Mapping[str, Constant]]) 
         replaced = {} if frozen else {value: analysis.changes.changed(gate, value)}
         for node in analysis.affected(value):
             if not frozen.issuperset(node.outputs):
-                here = {read: held.get(read, fixed[read], node) for read in node_reads(node) if read in frozen}
+                here = {read: held.get(read, fixed[read], node) for read in analysis.reads(node) if read in frozen}
                 copy = analysis.copies.copy(node, {**replaced, **here})
                 replaced.update(zip(node.outputs, copy.outputs, strict=True))
         results.append(tuple(fixed[o].array if o in frozen else replaced.get(o, o) for o in analysis.outputs))

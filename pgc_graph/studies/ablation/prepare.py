@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,18 +29,19 @@ from pgc_graph.studies.ablation.plain import gated_runner, overridden_runner
 from pgc_graph.studies.ablation.plan import Plan, Question
 from pgc_graph.studies.ablation.reference import TensorStatistics, measure_tensors
 from pgc_graph.studies.ablation.result import EngineReport
-from pgc_graph.studies.ablation.scores import Runner, Wanted, largest_difference
+from pgc_graph.studies.ablation.scores import Runner, Wanted
+from pgc_graph.studies.ablation.selfcheck import compare, start_check
+from pgc_graph.studies.ablation.workers import ROWS
 
 __all__ = ["Choice", "Prepared", "choose_runner", "prepare", "with_statistics"]
 
 logger = logging.getLogger(__name__)
 
-_TOLERANCE = {ir.DataType.FLOAT16: 1e-2}
-_DEFAULT_TOLERANCE = 1e-5
-_ROUNDING_MARGIN = 4
-_ROUNDING_LIMIT = 1e-2
-_CHECKED_GATES = 64
 _CHECKED_IMAGES = 2
+_FEWEST_ROWS = 4
+_ROWS_ELSEWHERE = 32
+_CACHED_BYTES = 2**21  # of one tensor; measured: calls are fastest around it, and hardly slower at half and twice that
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +79,21 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """How batches are scored: by which function, on how many threads, why, and by which plans where it is planned."""
+    """How batches are scored.
+
+    Attributes:
+        run: The function that scores them.
+        workers: On how many threads.
+        report: Why.
+        plans: By which plans, where it is planned.
+        rows: How many images a call.
+    """
 
     run: Runner
     workers: int
     report: EngineReport
     plans: tuple[Plan, ...] = ()
+    rows: int = ROWS
 
 
 def prepare(
@@ -153,19 +165,47 @@ def choose_runner(
     planned, difference, reason = _try_plan(prepared, sample, wanted, options)
     if planned is not None:
         report = EngineReport(provider, "planned", "", planned.suffix_runs, planned.constant_gates, difference)
-        return Choice(planned.run, workers, report, planned.plans)
+        return Choice(planned.run, workers, report, planned.plans, rows_a_call(prepared, sample, provider))
     run = _gated(prepared, range(len(prepared.targets)), options)
     logger.warning("the batched plan does not fit this model, so each gate and image is run by itself: %s", reason)
     return Choice(run, workers, EngineReport(provider, "plain", reason, len(prepared.targets), 0, None))
+
+
+def rows_a_call(prepared: Prepared, sample: NDArray[np.float32], provider: str) -> int:
+    """Return how many images the model is best given at once: as many as keep its largest tensor in the caches.
+
+    It follows from the model alone, so that rounding does not depend on the machine.
+    """
+    if provider != "cpu":
+        return _ROWS_ELSEWHERE
+    sizes = [math.prod(shape) for shape in _known_shapes(prepared.model)]
+    largest = max([*sizes, sample[0].size])
+    return int(np.clip(_CACHED_BYTES // (largest * _FLOAT_BYTES), _FEWEST_ROWS, ROWS))
+
+
+def _known_shapes(model: ir.Model) -> Iterator[tuple[int, ...]]:
+    """Yield the dimensions but the first of those tensors where they are known."""
+    for node in model.graph:
+        for value in node.outputs:
+            sizes = [] if value.shape is None else list(value.shape[1:])
+            known = [size for size in sizes if isinstance(size, int)]
+            if known and len(known) == len(sizes):
+                yield tuple(known)
 
 
 def _try_plan(
     prepared: Prepared, sample: NDArray[np.float32], wanted: Wanted, options: RuntimeOptions
 ) -> tuple[PlannedRunner | None, float, str]:
     """Return the planned runner and its distance from the plain way, or why it does not hold."""
+
+    def open_plain(gates: Sequence[int], optimise: bool) -> Runner:
+        return _gated(prepared, gates, dataclasses.replace(options, optimise=optimise))
+
     try:
-        planned = planned_runner(prepared.question, prepared.source, sample, options)
-        difference, allowed = _self_check(prepared, planned.run, sample, wanted, options)
+        with ThreadPoolExecutor(1, thread_name_prefix="self-check") as pool:
+            check = pool.submit(start_check, open_plain, len(prepared.targets), sample, wanted)
+            planned = planned_runner(prepared.question, prepared.source, sample, options)
+            difference, allowed = compare(check.result(), planned.run, prepared.source.dtype)
     except ModelError as error:
         return None, float("nan"), str(error)
     if difference > allowed:
@@ -175,32 +215,6 @@ def _try_plan(
         return None, difference, reason
     logger.info("planned: %d runs below gates, checked to %.1e", planned.suffix_runs, difference)
     return planned, difference, ""
-
-
-def _self_check(
-    prepared: Prepared, run: Runner, sample: NDArray[np.float32], wanted: Wanted, options: RuntimeOptions
-) -> tuple[float, float]:
-    """Return how far the plan is from the plain way on two images, and how far it may be."""
-    # Rows that depend on each other show only in company: a single image is joined by its negative.
-    images, asked = sample, wanted
-    if len(sample) == 1:
-        images, asked = np.concatenate([sample, -sample]), wanted.rows([0, 0])
-    rows = sorted({0, len(sample) - 1})
-    count = len(prepared.targets)
-    checked = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_GATES)).round().astype(int)).tolist()
-    planned = run(images, asked).rows(rows).gates(checked)
-    # Where two classes are equal but for rounding, both ways have to score the same one.
-    asked = dataclasses.replace(asked.rows(rows), classes=planned.classes)
-    plain = _gated(prepared, checked, options)(images[rows], asked)
-    difference = largest_difference(planned, plain)
-    allowed = _TOLERANCE.get(prepared.source.dtype, _DEFAULT_TOLERANCE)
-    if difference > allowed:
-        # Some networks amplify rounding. How much shows where onnxruntime computes the same in another order.
-        unchanged = dataclasses.replace(options, optimise=False)
-        reordered = _gated(prepared, checked, unchanged)(images[rows], asked)
-        rounding = largest_difference(reordered, plain)
-        allowed = max(allowed, min(_ROUNDING_LIMIT, _ROUNDING_MARGIN * rounding))
-    return difference, allowed
 
 
 def _gated(prepared: Prepared, gates: Sequence[int], options: RuntimeOptions) -> Runner:

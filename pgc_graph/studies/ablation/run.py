@@ -30,8 +30,9 @@ from pgc_graph.studies.ablation.workers import Job, in_order
 
 __all__ = ["BATCH_SIZE", "ablate", "ablate_batches"]
 
-BATCH_SIZE = 8
-"""Images a call: small batches stay in the processor's caches."""
+BATCH_SIZE = 32
+"""Images that are read and counted together, where they are small; the engine cuts them into calls."""
+_BATCH_BYTES = 2**24
 
 OnBatch = Callable[[ImageBatch, Scores], None]
 
@@ -46,7 +47,7 @@ def ablate(
     intervention: Intervention | None = None,
     measure: Measure | None = None,
     runtime: RuntimeOptions | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     on_batch: OnBatch | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> AblationResult:
@@ -61,7 +62,7 @@ def ablate(
         intervention: What is done to a tensor.
         measure: Which class is scored, what images are labelled as, and what ranks the tensors.
         runtime: Where to run, and on how many threads.
-        batch_size: Images a call.
+        batch_size: Images that are read together; by default at most 32, and fewer where they are large.
         on_batch: Called with each batch and its scores, in order.
         stop: Asked before each batch; the result covers what is done once it says True.
 
@@ -71,12 +72,12 @@ def ablate(
         ImageError: None of the images can be read.
         ModelError: onnxruntime cannot run the model.
     """
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise OptionError(f"batch size {batch_size} is impossible; expected at least 1")
     if preprocess is None:
         preprocess = preprocess_from_metadata(model.metadata_props, image_input(model).shape)
     chosen = intervention or scaling(value)
-    source = ReadAgain(tuple(images), preprocess, batch_size)
+    source = ReadAgain(tuple(images), preprocess, batch_size or _batch_size(preprocess))
     pool = source.donors(chosen.seed) if chosen.mode == "resample" else None
     return _ablate(model, source, targets, chosen, measure, runtime, pool, on_batch, stop)
 
@@ -110,6 +111,11 @@ def ablate_batches(
     return _ablate(model, batches, targets, chosen, measure, runtime, pool, on_batch, stop)
 
 
+def _batch_size(preprocess: Preprocess) -> int:
+    height, width = preprocess.size
+    return max(1, min(BATCH_SIZE, _BATCH_BYTES // (height * width * 3 * 4)))
+
+
 def _ablate(
     model: ir.Model,
     batches: Iterable[ImageBatch],
@@ -132,7 +138,7 @@ def _ablate(
     collector = Collector(prepared.targets, has_logit=has_logit, names=rule.names, rank_by=rule.measure.rank_by)
     stopped = stop or (lambda: False)
     todo = itertools.takewhile(lambda job: not stopped(), itertools.chain([first], [second] if second else [], jobs))
-    for job, scores in in_order(choice.run, todo, choice.workers):
+    for job, scores in in_order(choice.run, todo, choice.workers, choice.rows):
         skipped.extend(job.batch.skipped)
         if scores is not None:
             collector.add(job.batch.paths, scores, rule.labels(job.batch.paths), job.wanted.truth)
