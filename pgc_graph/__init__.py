@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgc_graph.analysis.diff import ModelDiff, diff_models
     from pgc_graph.analysis.summary import ModelSummary, summarise
     from pgc_graph.analysis.targets import Target, TargetQuery, find_targets, select_targets
+    from pgc_graph.autodiff.gradient import gradient_graph
     from pgc_graph.build.pgc import build_pgc
     from pgc_graph.build.spec import ModelSpec, preset
     from pgc_graph.build.weights import init_weights, load_weights
@@ -73,6 +74,7 @@ __all__ = [
     "find_images",
     "find_targets",
     "fold_batchnorm",
+    "gradient_graph",
     "init_weights",
     "insert_gates",
     "load",
@@ -94,6 +96,7 @@ _HOMES = {
     "analysis.diff": ("ModelDiff", "diff_models"),
     "analysis.summary": ("ModelSummary", "summarise"),
     "analysis.targets": ("Target", "TargetQuery", "find_targets", "select_targets"),
+    "autodiff.gradient": ("gradient_graph",),
     "build.pgc": ("build_pgc",),
     "build.spec": ("ModelSpec", "preset"),
     "build.weights": ("init_weights", "load_weights"),

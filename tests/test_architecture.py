@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "analysis": GROUND,
     "build": GROUND | {"analysis"},
     "passes": GROUND | {"analysis"},
-    "autodiff": GROUND | {"analysis"},
+    "autodiff": GROUND | {"analysis", "passes"},
     "runtime": GROUND | {"analysis"},
     "studies": GROUND | {"analysis", "passes", "autodiff", "runtime"},
     "render": GROUND | {"analysis", "studies"},

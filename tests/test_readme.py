@@ -52,6 +52,15 @@ def test_library_example_in_the_readme_runs(checkout: Path) -> None:
     assert "15 folded, 0 left" in result.stdout
 
 
+GRADIENTS = (REPOSITORY / "docs" / "autodiff.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", blocks(GRADIENTS, "python"), ids=["gradient", "rule"])
+def test_page_on_gradients_runs(checkout: Path, code: str) -> None:
+    result = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 LIBRARY = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,1 @@
+"""Reverse-mode differentiation: gradients of a graph as nodes of the graph."""
