@@ -1,4 +1,4 @@
-"""Does the time of load -> name -> fold-bn -> save grow linearly with the number of nodes?
+"""Does the time of load -> name -> fold-bn -> save, and of a conversion to opset 9, grow linearly with the number of nodes?
 
 Draws graphs of Conv, BatchNormalization, Sigmoid, Mul and Add in a row, of 10,000, 50,000 and 100,000 nodes (or as many as
 the arguments say), and prints the seconds of each step and the microseconds a node. Run: python benchmarks/large_graph.py
@@ -17,9 +17,11 @@ import onnx
 from pgc_graph import modelio
 from pgc_graph.passes.batchnorm import fold_batchnorm
 from pgc_graph.passes.names import fill_names
+from pgc_graph.passes.opset import convert_opset
 
 SIZES = (10_000, 50_000, 100_000)
 CHANNELS = 4
+STEPS = ("load", "name", "fold-bn", "save", "opset 9")
 
 
 def chain(count: int) -> onnx.ModelProto:
@@ -67,12 +69,14 @@ def measure(count: int, folder: Path) -> dict[str, float]:
     clock.append(time.perf_counter())
     if len(folded.changes) != count // 5 or folded.skipped:
         raise SystemExit(f"{len(folded.changes)} of {count // 5} BatchNormalizations folded")
-    return dict(zip(("load", "name", "fold-bn", "save"), np.diff(clock).tolist(), strict=True))
+    convert_opset(folded.model, 9)
+    clock.append(time.perf_counter())
+    return dict(zip(STEPS, np.diff(clock).tolist(), strict=True))
 
 
 def main() -> None:
     sizes = tuple(map(int, sys.argv[1:])) or SIZES
-    print(f"{'nodes':>9} {'load':>7} {'name':>7} {'fold-bn':>7} {'save':>7} {'total':>7} {'µs a node':>10}")
+    print(f"{'nodes':>9} {' '.join(f'{step:>7}' for step in STEPS)} {'total':>7} {'µs a node':>10}")
     first = 0.0
     for count in sizes:
         with tempfile.TemporaryDirectory() as folder:

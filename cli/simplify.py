@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.command("simplify", short_help="Simplify with onnxsim, checked.")
 @rewrite_options
 @click.option("--fix-shape", multiple=True, metavar="NAME=D,D,...", help="Fix an input's shape: images=1,3,32,32.")
-@click.option("--skip", multiple=True, metavar="NAME", help="Leave out one of onnxsim's optimisations, by its name.")
+@click.option("--skip", multiple=True, metavar="NAME", help="Leave out an optimisation, by onnxsim's name of it.")
 @click.option("--no-constant-folding", is_flag=True, help="Leave what depends on constants alone computed.")
 @click.option("--subgraphs", is_flag=True, help="Let onnxsim work on the bodies of If, Loop and Scan, too.")
 @click.option(

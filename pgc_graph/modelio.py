@@ -15,6 +15,7 @@ import onnx_ir as ir
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 
+from pgc_graph.checker import CHECKER_ERRORS, check_proto
 from pgc_graph.errors import ModelError, ModelFileError
 from pgc_graph.files import atomic_path
 
@@ -80,7 +81,7 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
         proto = ir.to_proto(model)
     except (ValueError, TypeError, ir.serde.SerdeError, OSError) as error:
         raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
-    _drop_types_of_initializers(proto.graph)
+    _tidy_initializers(proto.graph)
     return proto
 
 
@@ -114,25 +115,9 @@ def check(model: ir.Model) -> None:
         ModelError: The checker refuses the model.
     """
     try:
-        onnx.checker.check_model(to_proto(model), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        check_proto(to_proto(model), full=True)
+    except CHECKER_ERRORS as error:
         raise ModelError(f"onnx.checker refuses the model: {_first_line(error)}") from error
-
-
-def _lacks_ranks(proto: onnx.ModelProto) -> bool:
-    tensors = [value.type.tensor_type for value in (*proto.graph.input, *proto.graph.output) if value.HasField("type")]
-    return any(tensor.elem_type and not tensor.HasField("shape") for tensor in tensors)
-
-
-def _with_ranks(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Give inputs and outputs of unknown rank some shape: runtimes do without, and only the checker insists on one."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    for value in (*copy.graph.input, *copy.graph.output):
-        tensor = value.type.tensor_type
-        if tensor.elem_type and not tensor.HasField("shape"):
-            tensor.shape.SetInParent()
-    return copy
 
 
 def _read(path: Path) -> bytes:
@@ -164,11 +149,8 @@ def _from_proto(proto: onnx.ModelProto, label: str, path: Path | None) -> ir.Mod
     if damaged:
         raise ModelFileError(f"{label} is damaged: {damaged} is not UTF-8 text; export or copy it again")
     try:
-        if _lacks_ranks(proto):
-            onnx.checker.check_model(_with_ranks(proto))
-        else:
-            onnx.checker.check_model(proto if path is None else str(path))
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+        check_proto(proto, path)
+    except CHECKER_ERRORS as error:
         raise ModelFileError(f"{label} is not a valid ONNX model: {_first_line(error)}") from error
     try:
         model = ir.from_proto(proto)
@@ -185,6 +167,10 @@ def _check_external_data(model: ir.Model, label: str) -> None:
     for graph in model.graphs():
         for tensor in (value.const_value for value in graph.initializers.values()):
             if isinstance(tensor, ir.ExternalTensor):
+                if not os.path.isfile(tensor.path):
+                    raise ModelFileError(
+                        f"{label}: the data of {tensor.name!r} are not at {tensor.path}; copy them there"
+                    )
                 end, size = (tensor.offset or 0) + tensor.nbytes, os.path.getsize(tensor.path)
                 if size < end:
                     raise ModelFileError(
@@ -225,7 +211,7 @@ def _save_with_data(model: ir.Model, target: Path) -> int:
         except (ValueError, TypeError, ir.serde.SerdeError) as error:
             raise ModelError(f"cannot serialise the model: {_first_line(error)}") from error
         proto = onnx.ModelProto.FromString((Path(folder) / target.name).read_bytes())
-        _drop_types_of_initializers(proto.graph)
+        _tidy_initializers(proto.graph)
         written = temporary.write_bytes(proto.SerializeToString())
         data = Path(folder) / data_name
         if data.exists():
@@ -234,8 +220,12 @@ def _save_with_data(model: ir.Model, target: Path) -> int:
     return written
 
 
-def _drop_types_of_initializers(graph: onnx.GraphProto) -> None:
-    # onnx-ir repeats the type and shape of every initializer, which the initializer itself states, as a value_info.
+def _tidy_initializers(graph: onnx.GraphProto) -> None:
+    # onnx-ir repeats what every initializer states itself: its type and shape as a value_info, its metadata once more.
+    for tensor in graph.initializer:
+        for place in reversed(range(len(tensor.metadata_props))):
+            if tensor.metadata_props[place] in tensor.metadata_props[:place]:
+                del tensor.metadata_props[place]
     names = {tensor.name for tensor in graph.initializer}
     kept = [info for info in graph.value_info if info.name not in names or info.doc_string or info.metadata_props]
     if len(kept) < len(graph.value_info):
@@ -244,7 +234,7 @@ def _drop_types_of_initializers(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs) if attribute.type in _GRAPH_ATTRIBUTES else ():
-                _drop_types_of_initializers(body)
+                _tidy_initializers(body)
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,11 +15,12 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 
-GROUND = {"errors", "files", "modelio", "images", "results"}
+GROUND = {"errors", "files", "checker", "modelio", "images", "results"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
-    "modelio": {"errors", "files"},
+    "checker": set(),
+    "modelio": {"errors", "files", "checker"},
     "images": {"errors", "files"},
     "results": {"errors", "files"},
     "analysis": GROUND,

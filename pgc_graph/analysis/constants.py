@@ -22,6 +22,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from pgc_graph.analysis.names import all_graphs, graph_nodes
+
 __all__ = ["MAX_ELEMENTS", "RANDOM_OPERATORS", "Constants"]
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,12 @@ RANDOM_OPERATORS = frozenset(
 )
 """Operators that may draw random numbers."""
 
+_REFUSALS = (
+    *(NotImplementedError, RuntimeError, ValueError, TypeError, LookupError),
+    *(ArithmeticError, AttributeError, AssertionError),
+)
+"""What the reference raises where it knows no operator, or a node cannot be computed (an index out of range)."""
+
 Array = NDArray[Any]
 
 
@@ -43,13 +51,13 @@ class Constants:
     def __init__(self, model: ir.Model, *, assume_default_inputs: bool = False) -> None:
         self._model = model
         self._known: dict[ir.Value, Array | None] = {}
-        inputs = [value for graph in model.graphs() for value in graph.inputs]
+        inputs = [value for graph in all_graphs(model) for value in graph.inputs]
         self._overridable = set() if assume_default_inputs else set(inputs)
         # A function's body has opsets of its own.
         self._opsets = {
             node: function.opset_imports.get("")
             for function in model.functions.values()
-            for node in ir.traversal.RecursiveGraphIterator(function.graph)
+            for node in graph_nodes(function.graph)
         }
 
     def value(self, value: ir.Value | None) -> Array | None:
@@ -84,7 +92,11 @@ class Constants:
             elif not _foldable(node):
                 self._known[value] = None
             else:
-                pending = [v for v in self._operands(node) if v not in self._known and v.producer() is not None]
+                operands = self._operands(node)
+                if any(map(self._is_fed, operands)):  # spares the look at all that comes before its other operands
+                    self._known.update(dict.fromkeys(node.outputs))
+                    continue
+                pending = [v for v in operands if v not in self._known and v.producer() is not None]
                 if pending:
                     stack.extend(pending)
                 else:
@@ -97,6 +109,12 @@ class Constants:
         if value.const_value is None or value in self._overridable or value.const_value.size > MAX_ELEMENTS:
             return None
         return value.const_value.numpy()
+
+    def _is_fed(self, value: ir.Value) -> bool:
+        """Say whether a tensor is known to be no constant."""
+        if value.producer() is not None:
+            return value in self._known and self._known[value] is None
+        return value.const_value is None or value in self._overridable
 
     def _operands(self, node: ir.Node) -> list[ir.Value]:
         """Return the tensors whose values matter: of some operands only the shape or type does."""
@@ -115,11 +133,15 @@ class Constants:
             self._known[node.outputs[0]] = special
             return
         operands = self._operands(node)
-        values = {str(value.name): self.value(value) for value in operands}
-        feeds = {name: array for name, array in values.items() if array is not None}
-        if len(feeds) < len(values) or (node.inputs and not operands):
+        values = [array for array in map(self.value, operands) if array is not None]
+        if len(values) < len(operands) or (node.inputs and not operands):
             return
-        results = _cast_like(node, feeds) if node.op_type == "CastLike" else _run(node, feeds, self._opset(node))
+        direct = _DIRECT.get(node.op_type)
+        if direct is None:
+            feeds = {str(value.name): array for value, array in zip(operands, values, strict=True)}
+            results = _run(node, feeds, self._opset(node))
+        else:
+            results = direct(node, values)
         for output, array in zip(node.outputs, results, strict=False):
             self._known[output] = array if array.size <= MAX_ELEMENTS else None
 
@@ -142,11 +164,28 @@ def _shape_of(node: ir.Node) -> Array | None:
     return None if any(not isinstance(dim, int) for dim in dims) else np.asarray(dims, np.int64)
 
 
-def _cast_like(node: ir.Node, feeds: dict[str, Array]) -> list[Array]:
+def _cast_like(node: ir.Node, values: list[Array]) -> list[Array]:
     like = node.inputs[1]
     if like is None or like.dtype is None:
         return []
-    return [array.astype(like.dtype.numpy()) for array in feeds.values()]
+    return [array.astype(like.dtype.numpy()) for array in values]
+
+
+def _expand(node: ir.Node, values: list[Array]) -> list[Array]:
+    array, shape = values
+    try:
+        return [np.broadcast_to(array, np.broadcast_shapes(array.shape, tuple(shape.tolist())))]
+    except ValueError as error:
+        logger.debug("%s is taken for not constant: %s", node.name, error)
+        return []
+
+
+def _identity(node: ir.Node, values: list[Array]) -> list[Array]:
+    return values
+
+
+_DIRECT = {"CastLike": _cast_like, "Expand": _expand, "Identity": _identity}
+"""Operators that exporters write by the dozen before each layer; the reference takes the longest to set itself up."""
 
 
 def _run(node: ir.Node, feeds: dict[str, Array], version: int) -> list[Array]:
@@ -158,7 +197,7 @@ def _run(node: ir.Node, feeds: dict[str, Array], version: int) -> list[Array]:
     single = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
     try:
         results = iter(ReferenceEvaluator(single).run(None, feeds))
-    except (NotImplementedError, RuntimeError) as error:
+    except _REFUSALS as error:
         logger.debug("%s is taken for not constant: %s", node.name, error)
         return []
     return [np.asarray(next(results)) if name else np.zeros(0) for name in proto.output]

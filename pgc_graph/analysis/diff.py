@@ -15,7 +15,10 @@ from pgc_graph.analysis.diff_weights import WeightChange, weight_changes
 from pgc_graph.analysis.matching import NodePair, Scope, match_nodes, model_scopes
 from pgc_graph.analysis.node_facts import describe_value, node_differences
 
-__all__ = ["Difference", "ModelDiff", "NodeChange", "diff_models"]
+__all__ = ["NOT_STATED", "Difference", "ModelDiff", "NodeChange", "diff_models"]
+
+NOT_STATED = "not stated"
+"""What stands for a type and shape that a file does not state."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def _interface(before: Sequence[ir.Value], after: Sequence[ir.Value]) -> tuple[D
 def _stated(scopes: list[Scope]) -> dict[str, str]:
     """Describe the tensors that nodes compute, but for graph outputs, by scope and name."""
     return {
-        f"{scope.label}{': ' if scope.label else ''}{value.name}": describe_value(value, unknown="not stated")
+        f"{scope.label}{': ' if scope.label else ''}{value.name}": describe_value(value, unknown=NOT_STATED)
         for scope in scopes
         for node in scope.graph
         for value in node.outputs

@@ -7,40 +7,41 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-__all__ = ["FreshNames", "all_graphs", "all_nodes", "node_graphs", "node_names", "tensor_names"]
+__all__ = ["FreshNames", "all_graphs", "all_nodes", "graph_nodes", "node_graphs", "node_names", "tensor_names"]
 
-
-_HOLD_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
+_GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
 
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Yield every node: the main graph's, those of nested subgraphs, and those of model-local functions."""
-    yield from ir.traversal.RecursiveGraphIterator(model.graph)
+    yield from graph_nodes(model.graph)
     for function in model.functions.values():
-        yield from ir.traversal.RecursiveGraphIterator(function.graph)
+        yield from graph_nodes(function.graph)
+
+
+def graph_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Yield the nodes of a graph, each followed by those of its subgraphs, as onnx-ir's slower traversal does."""
+    for node in graph:
+        yield node
+        for body in node_graphs(node):
+            yield from graph_nodes(body)
 
 
 def node_graphs(node: ir.Node) -> list[ir.Graph]:
     """Return the subgraphs that a node holds itself (If, Loop, Scan), not those nested in them."""
     graphs: list[ir.Graph] = []
-    for attribute in node.attributes.values():
+    for attribute in node.attributes.data.values():  # the view of the dictionary around it takes five times as long
         kind = attribute.type
-        # Inside a function, an attribute can stand for one of the function's own.
-        if kind not in _HOLD_GRAPHS or attribute.is_ref():
-            continue
-        if kind == ir.AttributeType.GRAPH:
-            graphs.append(attribute.as_graph())
-        else:
-            graphs.extend(attribute.as_graphs())
+        if (kind is not _GRAPH and kind is not _GRAPHS) or attribute.is_ref():
+            continue  # inside a function, an attribute can stand for one of the function's own
+        graphs.extend((attribute.as_graph(),) if kind is _GRAPH else attribute.as_graphs())
     return graphs
 
 
 def all_graphs(model: ir.Model) -> list[ir.Graph]:
     """Return every scope: the main graph, the bodies of functions, and the subgraphs nested in both."""
     roots = [model.graph, *(function.graph for function in model.functions.values())]
-    nested = [
-        body for root in roots for node in ir.traversal.RecursiveGraphIterator(root) for body in node_graphs(node)
-    ]
+    nested = [body for root in roots for node in graph_nodes(root) for body in node_graphs(node)]
     return [*roots, *nested]
 
 

@@ -91,8 +91,8 @@ def _first(value: ir.Value) -> Size | None:
 
 
 def _with_first(value: ir.Value, batch: Size) -> ir.Shape:
-    old = () if value.shape is None else value.shape
-    return ir.Shape([batch, *list(old)[1:]])
+    old = value.shape if value.shape is not None else ir.Shape((None,))
+    return ir.Shape([batch, *list(old)[1:]], _denotations(old))
 
 
 def _settle_output(value: ir.Value, stated: ir.Shape | None, old: Size | None, batch: Size) -> Iterator[Change]:
@@ -107,9 +107,13 @@ def _settle_output(value: ir.Value, stated: ir.Shape | None, old: Size | None, b
             dims[axis] = dim if isinstance(dim, int) else batch if dim.value == batch else None
     if dims and old is not None and _plain(stated[0]) == old and (inferred is None or dims[0] in (None, old)):
         dims[0] = batch
-    value.shape = ir.Shape(dims)
+    value.shape = ir.Shape(dims, _denotations(stated))
     if value.shape != stated:
         yield Change(str(value.name), f"{stated} -> {value.shape}")
+
+
+def _denotations(shape: ir.Shape) -> list[str | None]:
+    return [shape.get_denotation(axis) for axis in range(len(shape))]
 
 
 def _plain(dim: int | ir.SymbolicDim) -> int | str | None:

@@ -18,23 +18,21 @@ from pgc_graph.analysis.constants import RANDOM_OPERATORS
 from pgc_graph.analysis.names import all_graphs
 from pgc_graph.passes.edit import can_take_name, rename_output
 
-__all__ = ["merge_duplicates"]
+__all__ = ["merge_duplicate_nodes", "merge_duplicate_weights"]
 
 _MAX_HASHED_BYTES = 1 << 28
 _BEGINNING = 8
 T = TypeVar("T")
 
 
-def merge_duplicates(model: ir.Model) -> int:
-    """Merge duplicate initializers and nodes of a model that is ours to edit.
+def merge_duplicate_weights(model: ir.Model) -> int:
+    """Merge duplicate initializers of a model that is ours to edit; return how many went away."""
+    return sum(map(_merge_initializers, all_graphs(model)))
 
-    Args:
-        model: Is changed.
 
-    Returns:
-        How many nodes and initializers went away.
-    """
-    return sum(_merge_initializers(graph) + _merge_nodes(graph) for graph in all_graphs(model))
+def merge_duplicate_nodes(model: ir.Model) -> int:
+    """Merge duplicate nodes of a model that is ours to edit; return how many went away."""
+    return sum(map(_merge_nodes, all_graphs(model)))
 
 
 def _merge_initializers(graph: ir.Graph) -> int:

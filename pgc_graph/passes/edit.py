@@ -81,7 +81,8 @@ class GraphEditor:
         private = len(old.uses()) == 1 and not old.is_graph_output() and not self._is_interface(old)
         if old.is_initializer() and private and old.shape == array.shape:
             data = np.ascontiguousarray(array.astype(dtype.numpy()))
-            old.const_value = ir.tensor(data, dtype=dtype, name=old.name)
+            said = getattr(old.const_value, "doc_string", None), dict(getattr(old.const_value, "metadata_props", {}))
+            old.const_value = ir.Tensor(data, dtype, name=old.name, doc_string=said[0], metadata_props=said[1])
             return
         node.replace_input_with(index, self.constant(f"{old.name}_folded", array, dtype, node))
         self.remove_orphans([old])

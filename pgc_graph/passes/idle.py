@@ -40,16 +40,16 @@ def idle_source(node: ir.Node, constants: Constants, opset: int) -> ir.Value | N
         constants: Of its model.
         opset: Version of the default domain where it stands.
     """
-    if any(attribute.is_ref() for attribute in node.attributes.values()) or not node.inputs:
+    if node.op_type not in _OPERATORS or node.domain not in ("", "ai.onnx") or not node.inputs:
         return None
     source = node.inputs[0]
-    if source is None:
+    if source is None or any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
     if passes_on(node, constants, opset):
         return source
-    if is_onnx(node, "Transpose"):
+    if node.op_type == "Transpose":
         return _transposed(node, source)
-    rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    rule = _RULES.get(node.op_type)
     return source if rule is not None and rule(node, source, constants, opset) else None
 
 
@@ -124,3 +124,4 @@ _RULES = {
     "Pad": _pad,
     "Reshape": _reshape,
 }
+_OPERATORS = frozenset({"Identity", "Dropout", "Transpose", *_RULES})

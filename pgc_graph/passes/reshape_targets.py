@@ -4,41 +4,51 @@ Exporters write `x.view(x.size(0), -1)` as Shape, Gather, Unsqueeze, Concat and 
 "the input's dimension at this place" (ONNX Reshape, allowzero = 0), so the constant target (0, -1) says the same:
 
 1. the target is a Concat along axis 0, each part one number;
-2. a part is a constant, or one entry of a tensor's Shape: Gather (+ Unsqueeze), or Slice, or Shape with start and end;
+2. a part is a constant, or one entry of a tensor's Shape: by Gather, Slice, or Shape with start and end, whatever
+   Unsqueeze, Squeeze and Reshape come between (they leave a single number what it is);
 3. that entry is the dimension that Reshape's input has at the part's own place: the Shape is of that very tensor, or both
    dimensions bear the same symbolic name.
+
+Where Reshape has allowzero = 1 and no part is a constant 0, the target with allowzero = 0 says the same.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from pgc_graph.analysis.constants import Constants
+from pgc_graph.analysis.names import graph_nodes
 from pgc_graph.passes.edit import GraphEditor
 from pgc_graph.passes.idle import is_onnx
 
 __all__ = ["constant_target", "write_constant_targets"]
 
 
-def write_constant_targets(model: ir.Model) -> int:
+def write_constant_targets(model: ir.Model, constants: Constants) -> int:
     """Replace computed Reshape targets by constants where that says the same; the model is changed.
+
+    Args:
+        model: Is changed.
+        constants: Of the model.
 
     Returns:
         How many targets were replaced.
     """
-    editor, constants = GraphEditor(model), Constants(model)
+    editor = GraphEditor(model)
     replaced = 0
-    for node in list(model.graph.all_nodes()):
-        if not is_onnx(node, "Reshape") or len(node.inputs) < 2:
-            continue
+    reshapes = [node for node in graph_nodes(model.graph) if is_onnx(node, "Reshape") and len(node.inputs) > 1]
+    for node in reshapes:
         target = constant_target(node, constants)
         if target is None:
             continue
         old = node.inputs[1]
         name = f"{node.name or node.outputs[0].name}/shape"
+        node.attributes.pop("allowzero", None)
         node.replace_input_with(1, editor.constant(name, np.asarray(target, np.int64), ir.DataType.INT64, node))
         editor.remove_orphans([old])
         _state_shape(node, target)
@@ -52,12 +62,12 @@ def constant_target(node: ir.Node, constants: Constants) -> list[int] | None:
     concat = None if target is None else target.producer()
     if source is None or concat is None or not is_onnx(concat, "Concat"):
         return None
-    if node.attributes.get_int("allowzero", 0) != 0:
-        return None
+    literal = node.attributes.get_int("allowzero", 0) != 0
     numbers: list[int] = []
     for place, part in enumerate(concat.inputs):
-        number = _part(part, source, place, constants)
-        if number is None:
+        value = constants.value(part)
+        number = _kept(part, source, place, constants) if value is None else _single(value)
+        if number is None or (literal and value is not None and number == 0):
             return None
         numbers.append(number)
     return numbers if numbers.count(-1) <= 1 else None
@@ -78,10 +88,12 @@ def _state_shape(node: ir.Node, target: list[int]) -> None:
     result.shape = ir.Shape([source.shape[place] if place in kept else dim for place, dim in enumerate(shape)])
 
 
-def _part(part: ir.Value | None, source: ir.Value, place: int, constants: Constants) -> int | None:
-    value = constants.value(part)
-    if value is not None:
-        return int(value.reshape(-1)[0]) if value.size == 1 else None
+def _single(value: NDArray[Any]) -> int | None:
+    return int(value.reshape(-1)[0]) if value.size == 1 else None
+
+
+def _kept(part: ir.Value | None, source: ir.Value, place: int, constants: Constants) -> int | None:
+    """Return 0 if a part of the target is the dimension that Reshape's input has at this place, else None."""
     entry = _shape_entry(part, constants)
     if entry is None:
         return None
@@ -96,11 +108,9 @@ def _part(part: ir.Value | None, source: ir.Value, place: int, constants: Consta
 def _shape_entry(part: ir.Value | None, constants: Constants) -> tuple[ir.Value, int] | None:
     """Find of which tensor's Shape a one-element tensor is which entry."""
     node = None if part is None else part.producer()
-    if node is not None and is_onnx(node, "Unsqueeze"):
+    while node is not None and is_onnx(node, "Unsqueeze", "Squeeze", "Reshape"):
         part = node.inputs[0]
         node = None if part is None else part.producer()
-        if node is None or not is_onnx(node, "Gather"):
-            return None
     if node is None or not node.inputs or node.inputs[0] is None:
         return None
     if is_onnx(node, "Shape"):

@@ -1,17 +1,16 @@
 """Simplify a graph with onnxsim, losing nothing on the way, and remove what it leaves.
 
-onnxsim (0.8) on its own folds initializers that are also inputs (a gate with a default vanishes), writes some twenty
-`onnxsim.*` entries into the metadata, and its `ok` proves nothing unless told to check, and then at batch 1 only. So here:
-
-1. an initializer that is also an input is hidden from it, and put back;
-2. what it says of itself is removed; metadata, doc strings, domain and version are the model's own;
+1. Constants are gathered and moved about here first (`fold_constants.py`), and what does nothing is removed
+   (`cleanup.py`): in subgraphs, in functions, behind symbolic shapes. On most models onnxsim then finds nothing more,
+   and a round with it, which takes most of the time, need not be repeated;
+2. onnxsim does the rest (`onnxsim_call.py`); what it forgets is brought back (`carry_over.py`);
 3. BatchNormalization stays for `fold_batchnorm`, which says what it did with each;
 4. what folding constants adds is limited: where it makes the weights grow by more than `max_constant` bytes, only constants
    up to that size are folded;
-5. `cleanup.py` removes what it leaves: in subgraphs, in functions, behind symbolic shapes;
-6. both run until nothing changes, so a second call has nothing to do;
-7. weights in external data are read, or, above `MAX_READ_BYTES`, hidden from it as if they were inputs;
-8. checking is left to the caller (`runtime.parity`, several batch sizes), who keeps the original if the check fails.
+5. both run until nothing changes, so a second call has nothing to do;
+6. weights in external data are shown to onnxsim, or, above `MAX_READ_BYTES`, hidden from it as if they were inputs; those
+   that it leaves as they are stay external;
+7. checking is left to the caller (`runtime.parity`, several batch sizes), who keeps the original if the check fails.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import onnx
 import onnx_ir as ir
-import onnxsim
 from google.protobuf.message import DecodeError, EncodeError
 
 from pgc_graph.analysis.names import all_graphs, all_nodes
 from pgc_graph.errors import OptionError
+from pgc_graph.passes.carry_over import adopt_types, carry_over
 from pgc_graph.passes.cleanup import clean
 from pgc_graph.passes.names import name_nodes
+from pgc_graph.passes.onnxsim_call import OnnxsimOptions, run_onnxsim
 from pgc_graph.passes.rewrite import Change, Rewrite, Skip
 
 __all__ = ["MAX_CONSTANT_BYTES", "MAX_READ_BYTES", "simplifications", "simplify"]
@@ -47,15 +46,6 @@ _FAILURES = (
 )
 
 
-@dataclass(frozen=True)
-class _Options:
-    fix_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    skip: Sequence[str] = ()
-    fold_constants: bool = True
-    subgraphs: bool = False
-    max_constant: int = MAX_CONSTANT_BYTES
-
-
 def simplify(
     model: ir.Model,
     *,
@@ -70,7 +60,7 @@ def simplify(
     Args:
         model: Stays untouched.
         fix_shapes: Fixed shapes for some inputs, by name.
-        skip: Names of onnxsim optimisations to leave out (see `simplifications`).
+        skip: Names of onnxsim optimisations to leave out (see `simplifications`), here as well where the same is done.
         fold_constants: Whether to compute what depends on constants alone.
         subgraphs: Whether onnxsim works on the bodies of If, Loop and Scan as well; `cleanup.py` always does.
         max_constant: Where folding makes the weights grow by more bytes than this, larger constants stay computed.
@@ -83,31 +73,40 @@ def simplify(
         OptionError: `fix_shapes` names an input, or `skip` an optimisation, that does not exist.
     """
     _check_options(model, fix_shapes or {}, skip)
-    options = _Options(fix_shapes or {}, tuple(skip), fold_constants, subgraphs, max_constant)
-    source = _read_external(model)
-    current, seen = source, onnx.ModelProto()
+    options = OnnxsimOptions(fix_shapes or {}, tuple(skip), fold_constants, subgraphs, max_constant)
+    current = model.clone()
+    _tidy(current, options)
+    seen = onnx.ModelProto()
     for _ in range(_ROUNDS):
-        proto = ir.to_proto(current)
+        proto = _with_data(current)
         if proto == seen:
             break
         seen = proto
         try:
-            result = _run_onnxsim(proto, options)
+            result, changed = run_onnxsim(proto, options)
         except _FAILURES as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             return Rewrite(model.clone(), (), (Skip("graph", f"onnxsim failed: {reason}"),))
-        if result.graph == proto.graph and result.functions == proto.functions and current is not source:
+        if changed:
+            current = _restore(result, current)
+            _tidy(current, options)
+        elif not adopt_types(current, result) or not _tidy(current, options):
             break
-        current = _restore(result, source)
-        clean(current)
-        name_nodes(current)
     return Rewrite(current, _account(model, current))
 
 
-def _read_external(model: ir.Model) -> ir.Model:
-    """Return a model with its external data in memory, or the model itself if it has none or too much."""
-    sizes = [tensor.nbytes for tensor in _external_tensors(model).values()]
-    return ir.external_data.load_to_model(model.clone()) if 0 < sum(sizes) <= MAX_READ_BYTES else model
+def _tidy(model: ir.Model, options: OnnxsimOptions) -> int:
+    """Do what needs no onnxsim to a model that is ours to edit; return how much was found."""
+    limit = options.max_constant if options.fold_constants else None
+    found = clean(model, fold_up_to=limit, skip=options.skip)
+    name_nodes(model)
+    return found
+
+
+def _with_data(model: ir.Model) -> onnx.ModelProto:
+    """Return a model's proto, with its external data inside if they are not too much."""
+    size = sum(tensor.nbytes for tensor in _external_tensors(model).values())
+    return ir.to_proto(ir.external_data.load_to_model(model.clone()) if 0 < size <= MAX_READ_BYTES else model)
 
 
 def _external_tensors(model: ir.Model) -> dict[str, ir.ExternalTensor]:
@@ -141,78 +140,13 @@ def _check_options(model: ir.Model, fix_shapes: Mapping[str, Sequence[int]], ski
             raise OptionError(f"onnxsim has no optimisation {name!r} to skip; it has {', '.join(simplifications())}")
 
 
-def _run_onnxsim(proto: onnx.ModelProto, options: _Options) -> onnx.ModelProto:
-    source = onnx.ModelProto()
-    source.CopyFrom(proto)
-    defaults = _take_defaults(source)
-    hidden = _hide_external(source)
-    run = functools.partial(
-        onnxsim.simplify,
-        skip_fuse_bn=True,
-        skip_constant_folding=not options.fold_constants,
-        include_subgraph=options.subgraphs,
-        certify=False,
-    )
-    shapes = {name: list(shape) for name, shape in options.fix_shapes.items()} or None
-    result, _ = run(source, overwrite_input_shapes=shapes, skipped_optimizers=list(options.skip))
-    if _weight_bytes(result) > _weight_bytes(source) + options.max_constant:
-        result, _ = run(
-            source,
-            overwrite_input_shapes=shapes,
-            skipped_optimizers=list(options.skip),
-            tensor_size_threshold=f"{options.max_constant}B",
-        )
-    result.graph.initializer.extend(defaults)
-    kept = [value for value in result.graph.input if value.name not in hidden]
-    del result.graph.input[:]
-    result.graph.input.extend(kept)
-    used = {name for node in result.graph.node for name in node.input}
-    result.graph.initializer.extend(tensor for name, tensor in hidden.items() if name in used)
-    return result  # type: ignore[no-any-return]
-
-
-def _weight_bytes(proto: onnx.ModelProto) -> int:
-    """Return the size of all constants of the main graph."""
-    constants = [a.t for node in proto.graph.node if node.op_type == "Constant" for a in node.attribute]
-    return sum(tensor.ByteSize() for tensor in (*proto.graph.initializer, *constants))
-
-
-def _take_defaults(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Remove and return the initializers that are also graph inputs."""
-    inputs = {value.name for value in proto.graph.input}
-    defaults = [tensor for tensor in proto.graph.initializer if tensor.name in inputs]
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in inputs]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
-    return defaults
-
-
-def _hide_external(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """Make initializers in external data inputs, which onnxsim takes as they come; return them by name."""
-    external = onnx.TensorProto.EXTERNAL
-    hidden = {tensor.name: tensor for tensor in proto.graph.initializer if tensor.data_location == external}
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in hidden]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
-    proto.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)) for name, tensor in hidden.items()
-    )
-    return hidden
-
-
 def _restore(result: onnx.ModelProto, model: ir.Model) -> ir.Model:
     simplified = ir.from_proto(result)
     for name, tensor in _external_tensors(model).items():
-        if name in simplified.graph.initializers:  # a proto says where the data lie from a folder that it does not know
-            simplified.graph.initializers[name].const_value = tensor
-    simplified.metadata_props.clear()
-    simplified.metadata_props.update(model.metadata_props)
-    simplified.graph.metadata_props.clear()
-    simplified.graph.metadata_props.update(model.graph.metadata_props)
-    simplified.doc_string, simplified.domain = model.doc_string, model.domain
-    simplified.producer_name, simplified.producer_version = model.producer_name, model.producer_version
-    simplified.model_version = model.model_version
-    simplified.graph.name, simplified.graph.doc_string = model.graph.name, model.graph.doc_string
+        value = simplified.graph.initializers.get(name)
+        if value is not None and isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = tensor  # a proto says where the data lie from a folder that it does not know
+    carry_over(model, simplified)
     return simplified
 
 

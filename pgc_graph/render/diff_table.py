@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgc_graph.analysis.diff import Difference, ModelDiff, NodeChange
+from pgc_graph.analysis.diff import NOT_STATED, Difference, ModelDiff, NodeChange
 from pgc_graph.analysis.diff_weights import WeightChange
 from pgc_graph.render.table import align
 
@@ -33,8 +33,19 @@ def diff_table(diff: ModelDiff, *, limit: int | None = 40) -> str:
     ]
     sections.append(_section(_counted("nodes", diff.nodes), [row for item in diff.nodes for row in _node(item)], limit))
     sections.append(_section(_counted("weights", diff.weights), [_weight(item) for item in diff.weights], limit))
-    sections.append(_section("stated types and shapes", [_fact(item) for item in diff.tensors], limit))
+    sections += _stated(diff.tensors, limit)
     return "\n\n".join(section for section in sections if section)
+
+
+def _stated(tensors: Sequence[Difference], limit: int | None) -> list[str]:
+    """List where two files contradict each other; what only one of them states is counted, unless all is asked for."""
+    one_sided = [item for item in tensors if NOT_STATED in (item.before, item.after)]
+    if limit is None or not one_sided:
+        return [_section("stated types and shapes", [_fact(item) for item in tensors], limit)]
+    conflicts = [_fact(item) for item in tensors if item not in one_sided]
+    first = sum(item.after == NOT_STATED for item in one_sided)
+    counts = f"{first} only in the first file, {len(one_sided) - first} only in the second (--all lists them)"
+    return [_section("stated types and shapes", conflicts, limit), f"types and shapes stated once: {counts}"]
 
 
 def _counted(title: str, changes: Sequence[NodeChange] | Sequence[WeightChange]) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from pgc_graph.analysis.constants import Constants
+from pgc_graph.analysis.names import graph_nodes
 from pgc_graph.passes.batchnorm.affine import Declined, is_batchnorm, read_affine
 from pgc_graph.passes.batchnorm.chain import Span, spans
 from pgc_graph.passes.batchnorm.consumer import fold_into_consumer
@@ -109,7 +110,7 @@ def _batchnorms(model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
     bodies = [(model.graph, default)]
     bodies += [(function.graph, function.opset_imports.get("", default)) for function in model.functions.values()]
     for graph, opset in bodies:
-        for node in ir.traversal.RecursiveGraphIterator(graph):
+        for node in graph_nodes(graph):
             if is_batchnorm(node):
                 yield node, opset
 
