@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pgc_cli.ablate_costs import costs_of
+from pgc_cli.ablate_engine import EngineRequest, engine_options
 from pgc_cli.ablate_options import (
-    ImageSource,
     MeasureRequest,
     Study,
     TopkRequest,
-    image_source_options,
     intervention_options,
     measure_options,
     topk_options,
@@ -22,6 +21,7 @@ from pgc_cli.ablate_plan import explain, write_plan
 from pgc_cli.ablate_report import Printer, list_targets
 from pgc_cli.errors import EXIT_INTERRUPTED
 from pgc_cli.heatmap import saved_lines
+from pgc_cli.image_options import ImageRequest, image_source_options
 from pgc_cli.interrupt import interruptible
 from pgc_cli.options import (
     VariadicCommand,
@@ -34,10 +34,12 @@ from pgc_cli.options import (
     target_options,
 )
 from pgc_cli.progress import note, show_warnings
+from pgc_cli.save_options import SaveRequest, save_options
 
 if TYPE_CHECKING:
     from pgc_graph.analysis.targets import TargetQuery
     from pgc_graph.runtime.session import RuntimeOptions
+    from pgc_graph.sources import ImageSource
     from pgc_graph.studies.ablation import AblationResult, Intervention
 
 __all__ = ["command"]
@@ -54,14 +56,16 @@ __all__ = ["command"]
 @intervention_options
 @measure_options
 @click.option("--stats", is_flag=True, help="Also print the spread of each Δ: 95 % interval of the mean, quantiles.")
+@save_options
 @click.option("--costs", is_flag=True, help="Also measure MACs, bytes and ms of the nodes that lead to each tensor.")
 @topk_options
 @click.option("--quiet", is_flag=True, help="Leave out the lines for each image.")
 @json_option
 @runtime_options
+@engine_options
 def command(
     model_path: Path,
-    source: ImageSource,
+    images: ImageRequest,
     input_size: tuple[int, int] | None,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
@@ -72,11 +76,13 @@ def command(
     intervention: Intervention,
     measure: MeasureRequest,
     stats: bool,
+    save: SaveRequest,
     costs: bool,
     topk: TopkRequest,
     quiet: bool,
     as_json: bool,
     runtime: RuntimeOptions,
+    engine: EngineRequest,
 ) -> None:
     """Switch every Sigmoid→Mul tensor (or those you choose) off in turn and rank them by what the score loses.
 
@@ -99,60 +105,75 @@ def command(
     study = Study(model, model_path, targets, preprocess, intervention, runtime, as_json)
     if save_plan is not None:
         check_output(save_plan, (model_path,), force=False)
-        click.echo(write_plan(study, source.paths_or_none(), save_plan), err=as_json)
+        click.echo(write_plan(study, images.open_or_none(), save_plan), err=as_json)
     if only_explain:
-        click.echo(explain(study, source.paths_or_none()))
-    if only_explain or (save_plan is not None and source.is_empty):
+        click.echo(explain(study, images.open_or_none()))
+    if only_explain or (save_plan is not None and images.is_empty):
         return
-    paths = source.paths()
+    source = images.open()
     topk.check()
-    result = _run(study, paths, measure, quiet=quiet, stats=stats, costs=costs)
+    save.check((model_path, *images.files))
+    engine.check(save)
+    result = _run(study, source, measure, save, engine, quiet=quiet, stats=stats, costs=costs)
     if result.interrupted:
-        note(f"interrupted: the figures cover {len(result.images)} of {len(paths)} images")
+        more = "" if save.path is None else "; --resume goes on from there"
+        note(f"interrupted: the figures cover {result.image_count} of {len(source)} images{more}")
         click.get_current_context().exit(EXIT_INTERRUPTED)
+    _present(result, save, as_json=as_json)
     if topk.count:
-        _render(study, result, topk)
+        _render(study, result, topk, source)
 
 
 def _run(
-    study: Study, paths: tuple[Path, ...], measure: MeasureRequest, *, quiet: bool, stats: bool, costs: bool
+    study: Study,
+    source: ImageSource,
+    measure: MeasureRequest,
+    save: SaveRequest,
+    engine: EngineRequest,
+    *,
+    quiet: bool,
+    stats: bool,
+    costs: bool,
 ) -> AblationResult:
     """Ablate, print what is found, and return it."""
     from pgc_graph.runtime.providers import choose_provider
-    from pgc_graph.studies.ablation import ablate
 
-    provider = choose_provider(study.runtime.provider)
-    printer = Printer(study.model_path, provider, len(paths), quiet=quiet, as_json=study.as_json, stats=stats)
+    provider = "ray" if engine.name == "ray" else choose_provider(study.runtime.provider)
+    printer = Printer(study.model_path, provider, len(source), quiet=quiet, as_json=study.as_json, stats=stats)
     with interruptible() as stop, printer.progress():
-        result = ablate(
-            study.model,
-            paths,
-            study.targets,
-            preprocess=study.preprocess,
-            intervention=study.intervention,
-            measure=measure.read(study.model, paths),
-            runtime=study.runtime,
-            on_batch=printer.batch,
-            stop=stop,
-        )
-    if not result.images:
+        result = engine.ablate(study, source, measure.read(study.model, source), save, printer, stop)
+    if not result.image_count:
         raise KeyboardInterrupt
-    printer.finish(result, costs_of(study, result) if costs else ())
+    printer.finish(result, costs_of(study, result, source) if costs else ())
     return result
 
 
-def _render(study: Study, result: AblationResult, topk: TopkRequest) -> None:
+def _present(result: AblationResult, save: SaveRequest, *, as_json: bool) -> None:
+    """Draw the chart, and say what was written."""
+    if save.path is not None:
+        click.echo(
+            f"[INFO] scores of {result.image_count} images and {len(result.gates)} tensors -> {save.path}", err=as_json
+        )
+    if save.chart is not None:
+        from pgc_graph.render.impact_chart import save_impacts
+
+        save_impacts(result, save.chart)
+        click.echo(f"[INFO] chart -> {save.chart}", err=as_json)
+
+
+def _render(study: Study, result: AblationResult, topk: TopkRequest, source: ImageSource) -> None:
     """Draw the highest ranking tensors, in that order."""
-    from pgc_graph.images import load_image, to_tensor
+    from pgc_graph.images import load_image
     from pgc_graph.render.heatmaps import save_heatmaps
+    from pgc_graph.sources import first_image, to_picture, to_row
     from pgc_graph.studies.heatmap import activation_maps
 
     targets = [impact.target for impact in result.gates[: topk.count]]
-    path = topk.image or result.images[0].path
     captions = {impact.target.tensor: f"meanΔ={impact.delta.mean:+.4f}" for impact in result.gates}
     where = topk.folder / topk.composite
     click.echo(f"[INFO] Rendering heatmaps for top-{len(targets)} tensors -> {where}", err=study.as_json)
-    picture = load_image(path)
-    maps = activation_maps(study.model, to_tensor(picture, study.preprocess), targets, runtime=study.runtime)
+    pixels = load_image(topk.image) if topk.image is not None else first_image(source)
+    picture = to_picture(pixels, study.preprocess)
+    maps = activation_maps(study.model, to_row(pixels, study.preprocess), targets, runtime=study.runtime)
     saved = save_heatmaps(maps, picture, topk.folder, composite=topk.collage(captions))
     click.echo(saved_lines(maps, saved), err=study.as_json)

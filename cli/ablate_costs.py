@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pgc_cli.ablate_options import Study
+    from pgc_graph.sources import ImageSource
     from pgc_graph.studies.ablation import AblationResult
     from pgc_graph.studies.ablation.cost import BlockCost
 
 __all__ = ["cost_table", "costs_of"]
 
 
-def costs_of(study: Study, result: AblationResult) -> tuple[BlockCost, ...]:
+def costs_of(study: Study, result: AblationResult, source: ImageSource) -> tuple[BlockCost, ...]:
     """Measure the block of every tensor that was ablated on the first image, in the order of the ranking."""
-    from pgc_graph.images import load_image, to_tensor
+    from pgc_graph.sources import first_image, to_row
     from pgc_graph.studies.ablation.cost import measure_costs
 
-    image = to_tensor(load_image(result.images[0].path), study.preprocess)
+    image = to_row(first_image(source), study.preprocess)
     targets = [impact.target for impact in result.gates]
     return measure_costs(study.model, targets, image, runtime=study.runtime)
 

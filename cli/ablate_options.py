@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from pgc_graph.errors import OptionError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,15 +17,14 @@ if TYPE_CHECKING:
     from pgc_graph.images import Preprocess
     from pgc_graph.render.style import CompositeOptions
     from pgc_graph.runtime.session import RuntimeOptions
+    from pgc_graph.sources import ImageSource
     from pgc_graph.studies.ablation.intervention import Intervention
     from pgc_graph.studies.ablation.measure import Measure
 
 __all__ = [
-    "ImageSource",
     "MeasureRequest",
     "Study",
     "TopkRequest",
-    "image_source_options",
     "intervention_options",
     "measure_options",
     "topk_options",
@@ -50,44 +47,6 @@ class Study:
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """Which images to ablate: one file, or the first so many below a folder."""
-
-    image: Path | None
-    folder: Path | None
-    limit: int
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether neither file nor folder is given."""
-        return self.image is None and self.folder is None
-
-    def paths_or_none(self) -> tuple[Path, ...]:
-        """List the files, none if none are named."""
-        return () if self.is_empty else self.paths()
-
-    def paths(self) -> tuple[Path, ...]:
-        """List the files.
-
-        Raises:
-            OptionError: Both or neither of file and folder are given.
-            ImageError: The folder holds no image, or the file cannot be read.
-        """
-        from pgc_graph.images import find_images, load_image
-
-        if self.image is not None and self.folder is not None:
-            raise OptionError("both --image and --image-dir are given; expected one of them")
-        if self.image is not None:
-            load_image(self.image)  # fails at once, where a folder's unreadable images are skipped
-            return (self.image,)
-        if self.folder is None:
-            raise OptionError(
-                "no images given; expected --image FILE or --image-dir FOLDER (--list-targets needs none)"
-            )
-        return find_images(self.folder, limit=self.limit)
-
-
-@dataclass(frozen=True)
 class MeasureRequest:
     """What the study is measured by: the class, where labels come from, and the ranking."""
 
@@ -95,24 +54,23 @@ class MeasureRequest:
     labels: str
     rank_by: str
 
-    def read(self, model: ir.Model, paths: Sequence[Path]) -> Measure:
-        """Label the images; folder names count by themselves where every one is a class of the model.
+    def read(self, model: ir.Model, images: ImageSource) -> Measure:
+        """Label the images; their own labels count by themselves where every one is a class of the model.
 
         Raises:
             OptionError: The file of labels cannot be read or lacks an image.
         """
-        from pgc_graph.studies.ablation.classes import class_names, folder_labels, read_labels
-        from pgc_graph.studies.ablation.measure import Measure
+        from pgc_graph.studies.ablation.classes import class_names, read_labels
+        from pgc_graph.studies.ablation.measure import Measure, OwnLabels
 
-        labels = None
-        if self.labels in ("auto", "folders"):
-            labels = folder_labels(paths)
-            names = class_names(model)
-            if self.labels == "auto" and not all(label in names for label in labels.values()):
-                labels = None
-        elif self.labels != "none":
-            labels = read_labels(Path(self.labels), paths)
-        return Measure(self.target, labels, self.rank_by)
+        if self.labels == "none":
+            return Measure(self.target, None, self.rank_by)
+        if self.labels not in ("auto", "folders"):
+            return Measure(self.target, read_labels(Path(self.labels), tuple(images.paths())), self.rank_by)
+        own = OwnLabels(images.labels())
+        known = class_names(model)
+        is_meant = self.labels == "folders" or (own.names and all(name in known for name in own.names))
+        return Measure(self.target, own if is_meant else None, self.rank_by)
 
 
 @dataclass(frozen=True)
@@ -143,19 +101,6 @@ class TopkRequest:
         from pgc_graph.render.style import CompositeOptions
 
         return CompositeOptions(self.count, self.composite, "order", "col", captions=captions)
-
-
-def image_source_options(function: Function) -> Function:
-    """--image, --image-dir and --max-images, handed over as `source: ImageSource`."""
-
-    @click.option("--image", type=click.Path(path_type=Path), help="One image.")
-    @click.option("--image-dir", type=click.Path(path_type=Path), help="A folder of images, searched recursively.")
-    @click.option("--max-images", type=click.IntRange(1), default=100, show_default=True, help="Images of the folder.")
-    @functools.wraps(function)
-    def wrapper(*args: Any, image: Path | None, image_dir: Path | None, max_images: int, **kwargs: Any) -> Any:
-        return function(*args, source=ImageSource(image, image_dir, max_images), **kwargs)
-
-    return wrapper  # type: ignore[return-value]
 
 
 def intervention_options(function: Function) -> Function:
@@ -208,8 +153,8 @@ def measure_options(function: Function) -> Function:
         default="auto",
         show_default=True,
         metavar="auto|folders|none|CSV",
-        help="What images show: their folders' names, or a file with columns image_path,label. auto = folders, "
-        "if each is named like a class of the model.",
+        help="What images show: their folders' names (or the labels in their Parquet or .npz file), or a file with "
+        "columns image_path,label. auto = folders, if each is named like a class of the model.",
     )
     @click.option(
         "--rank-by",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pgc_cli.ablate_options import Study
+    from pgc_graph.sources import ImageSource
     from pgc_graph.studies.ablation.explain import Explanation
 
 __all__ = ["explain", "write_plan"]
 
 
-def explain(study: Study, images: tuple[Path, ...]) -> str:
+def explain(study: Study, images: ImageSource | None) -> str:
     """Return what an ablation computes, as text or JSON; images are looked at where the intervention has to."""
     from pgc_graph.results import to_json
     from pgc_graph.studies.ablation.explain import explain_ablation
@@ -22,14 +23,14 @@ def explain(study: Study, images: tuple[Path, ...]) -> str:
         study.model,
         study.targets,
         intervention=study.intervention,
-        images=images,
+        images=images or (),
         preprocess=study.preprocess,
         runtime=study.runtime,
     )
     return to_json(explanation) if study.as_json else "\n".join(_lines(explanation))
 
 
-def write_plan(study: Study, images: tuple[Path, ...], path: Path) -> str:
+def write_plan(study: Study, images: ImageSource | None, path: Path) -> str:
     """Write the plan to a file and return a line that says so."""
     from pgc_graph import modelio
     from pgc_graph.studies.ablation.explain import plan_model
@@ -38,7 +39,7 @@ def write_plan(study: Study, images: tuple[Path, ...], path: Path) -> str:
         study.model,
         study.targets,
         intervention=study.intervention,
-        images=images,
+        images=images or (),
         preprocess=study.preprocess,
         runtime=study.runtime,
     )

@@ -57,6 +57,7 @@ class Printer:
         self._as_json = as_json
         self._stats = stats
         self._done = 0
+        self._announced = False
         self._advance: Callable[[int, int], None] = lambda done, total: None
 
     @contextlib.contextmanager
@@ -69,20 +70,36 @@ class Printer:
             self._advance = advance
             yield
 
+    def resume(self, done: int) -> None:
+        """Count images that a run before this one has scored."""
+        self._done = done
+        note(f"[INFO] resumed: {done} images were scored before")
+        self._advance(done, self._images)
+
+    def _announce(self) -> None:
+        if not self._announced:
+            self._announced = True
+            note(f"[INFO] provider: {self._provider}")
+
     def batch(self, batch: ImageBatch, scores: Scores) -> None:
         """Print the lines of a batch; with one image alone, its lines wait for `finish`."""
-        if not self._done:
-            note(f"[INFO] provider: {self._provider}")
+        self._announce()
         for path, baseline in zip(batch.paths, scores.baseline, strict=True):
             self._done += 1
             if self._lines and self._images > 1:
                 click.echo(f"[IMAGE {self._done:04d}] {path}: baseline={baseline:.4f}")
         self._advance(self._done, self._images)
 
+    def shard(self, done: int, total: int) -> None:
+        """Take note of images that were scored elsewhere, of which there are no lines."""
+        self._announce()
+        self._done = done
+        self._advance(done, total)
+
     def finish(self, result: AblationResult, costs: Sequence[BlockCost] = ()) -> None:
         """Print the aggregate: what was skipped on stderr, all else on stdout; costs in the order of the ranking."""
-        if result.skipped_images:
-            note(f"Skipped {len(result.skipped_images)} unreadable images")
+        if result.skipped_count:
+            note(f"Skipped {result.skipped_count} unreadable images")
         if result.skipped_tensors:
             first = result.skipped_tensors[0]
             note(
@@ -98,7 +115,7 @@ class Printer:
         else:
             baseline = result.baseline
             click.echo(
-                f"\nProcessed {len(result.images)} images. Baseline prob: mean={baseline.mean:.4f} "
+                f"\nProcessed {result.image_count} images. Baseline prob: mean={baseline.mean:.4f} "
                 f"std={baseline.std:.4f} min={baseline.min:.4f} max={baseline.max:.4f}"
             )
         click.echo(f"\nAggregate feature impact (sorted by {_RANKED_BY[result.rank_by]}):")

@@ -182,8 +182,10 @@ def read_preprocess(
     from pgc_graph.analysis.interface import image_input
     from pgc_graph.images import preprocess_from_metadata
 
-    shape = image_input(model).shape
-    return preprocess_from_metadata(model.metadata_props, shape, size=input_size, mean=mean, std=std)
+    source = image_input(model)
+    return preprocess_from_metadata(
+        model.metadata_props, source.shape, size=input_size, mean=mean, std=std, pixels=source.takes_pixels
+    )
 
 
 def target_options(function: Function) -> Function:

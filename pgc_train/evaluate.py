@@ -79,7 +79,8 @@ def evaluate_onnx(path: Path, crops: Sequence[Crop], threshold: float = 0.5) -> 
     model = modelio.load(path)
     source, target = image_input(model), str(score_output(model).name)
     session = open_session(model, RuntimeOptions(provider="cpu"))
-    decoded = decode_for_inference(crops, preprocess_from_metadata(model.metadata_props, source.shape))
+    preprocess = preprocess_from_metadata(model.metadata_props, source.shape, pixels=source.takes_pixels)
+    decoded = decode_for_inference(crops, preprocess)
     size = source.fixed_batch or _BATCH_SIZE
     parts = []
     for start in range(0, len(decoded.crops), size):

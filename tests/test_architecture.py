@@ -15,13 +15,15 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 
-GROUND = {"errors", "files", "checker", "modelio", "images", "results"}
+GROUND = {"errors", "files", "checker", "modelio", "preprocess", "images", "sources", "results"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "checker": set(),
     "modelio": {"errors", "files", "checker"},
-    "images": {"errors", "files"},
+    "preprocess": {"errors"},
+    "images": {"errors", "files", "preprocess"},
+    "sources": {"errors", "preprocess", "images"},
     "results": {"errors", "files"},
     "analysis": GROUND,
     "build": GROUND | {"analysis"},
@@ -41,10 +43,12 @@ MAY_IMPORT = {
 LIVES_IN = {
     "torch": {"pgc_train"},
     "onnxruntime": {"runtime"},
+    "ray": {"runtime"},
     "matplotlib": {"render"},
     "onnx_graphsurgeon": {"build"},
     "onnxsim": {"passes"},
     "sng4onnx": {"passes"},
+    "pyarrow": {"sources", "studies"},
     "click": {"pgc_cli", "pgc_train"},
     "rich": {"pgc_cli", "pgc_train"},
 }

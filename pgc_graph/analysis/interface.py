@@ -31,6 +31,11 @@ class ImageInput:
         """The batch size that the graph insists on, or None if any will do."""
         return self.shape[0]
 
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it holds whole numbers from 0 to 255, pixels as they are."""
+        return self.dtype == ir.DataType.UINT8
+
 
 def real_inputs(model: ir.Model) -> tuple[ir.Value, ...]:
     """Return the graph inputs that must be fed: those without a default value (initializer)."""
@@ -78,7 +83,7 @@ def image_input(model: ir.Model) -> ImageInput:
     """Find the one input of an image classifier: a batch of RGB images.
 
     Raises:
-        UnsupportedError: The model has not exactly one input, or the input is not a batch of 3-channel images of floats.
+        UnsupportedError: The model has not exactly one input, or it is not a batch of 3-channel images, of floats or uint8.
     """
     inputs = real_inputs(model)
     if len(inputs) != 1:
@@ -92,8 +97,8 @@ def image_input(model: ir.Model) -> ImageInput:
     if 3 not in (shape[1], shape[3]) and not (shape[1] is None and shape[3] is None):
         raise UnsupportedError(f"model input {value.name!r} is {shown}; expected 3 channels (RGB): Nx3xHxW or NxHxWx3")
     dtype = value.dtype
-    if dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
-        raise UnsupportedError(f"model input {value.name!r} holds {dtype}; expected float32, float16 or float64")
+    if dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.UINT8):
+        raise UnsupportedError(f"model input {value.name!r} holds {dtype}; expected float32, float16, float64 or uint8")
     return ImageInput(str(value.name), shape, dtype)
 
 

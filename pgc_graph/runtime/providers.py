@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pgc_graph.errors import OptionError, ProviderError
 
-__all__ = ["PROVIDERS", "choose_provider", "unusable_reason"]
+__all__ = ["PROVIDERS", "choose_provider", "runtime_version", "unusable_reason"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -44,6 +44,13 @@ def choose_provider(requested: str = "auto") -> str:
     if reason:
         raise ProviderError(f"provider {requested} cannot run here: {reason}; use --provider cpu or auto")
     return requested
+
+
+def runtime_version() -> str:
+    """Return the version of onnxruntime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
 
 
 @functools.cache

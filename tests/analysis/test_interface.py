@@ -48,7 +48,7 @@ def test_image_input_is_found(inputs: str, shape: tuple[int | None, ...], batch:
         pytest.param("float[n, 3] x", "expected a batch of images", id="rank-two"),
         pytest.param("float x", "a scalar", id="scalar"),
         pytest.param("float[] x", "of unknown rank", id="unknown-rank"),
-        pytest.param("uint8[n, 3, 32, 32] x", "UINT8", id="bytes"),
+        pytest.param("int8[n, 3, 32, 32] x", "INT8", id="signed-bytes"),
     ],
 )
 def test_what_is_no_image_input_is_unsupported(inputs: str, message: str) -> None:

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 __all__ = ["PlainScores", "plain_ablation"]
 
-_NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_NUMPY = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,22 +1,32 @@
-"""Gather scores batch by batch, for all images and for those with each label."""
+"""Gather scores batch by batch, for all images and for those with each label, in memory that does not grow with them.
+
+Parts of a study that were gathered apart are merged: into the same figures to 1e-9, whatever the parts were.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgc_graph.analysis.targets import Target
+from pgc_graph.images import SkippedImage
 from pgc_graph.studies.ablation.classes import class_index
 from pgc_graph.studies.ablation.quality import QualityCounter
 from pgc_graph.studies.ablation.rank import ranked
 from pgc_graph.studies.ablation.result import GateImpact, ImageBaseline, LabelBaseline, LabelImpact, Quality, Summary
 from pgc_graph.studies.ablation.scores import Scores
-from pgc_graph.studies.ablation.stats import RunningStats
+from pgc_graph.studies.ablation.stats import SAMPLE, RunningStats
 
-__all__ = ["Collector"]
+__all__ = ["KEPT", "LABEL_SAMPLE", "Collector"]
+
+KEPT = 1000
+"""Images that are remembered one by one, scored and skipped ones each; the others are only counted."""
+
+LABEL_SAMPLE = 2048
+"""Images with one label whose quantiles are exact; those of more images are taken from so many."""
 
 
 class Collector:
@@ -30,7 +40,9 @@ class Collector:
         self._all = _Group(len(self._targets), has_logit=has_logit)
         self._labels: dict[str, _Group] = {}
         self._non_finite = np.zeros(len(self._targets), np.int64)
-        self.images: list[ImageBaseline] = []
+        self._images: list[tuple[int, ImageBaseline]] = []
+        self._skipped: list[SkippedImage] = []
+        self.skipped_count = 0
 
     def add(
         self,
@@ -38,6 +50,7 @@ class Collector:
         scores: Scores,
         labels: Sequence[str] | None = None,
         truth: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
     ) -> None:
         """Take in a batch of N images.
 
@@ -46,17 +59,63 @@ class Collector:
             scores: Their scores.
             labels: What they are labelled as, an empty text for nothing.
             truth: `(N,)`, the class that each label names, -1 for none; None where no label does.
+            positions: `(N,)`, where the images stand among all, each to be seen once; by default they are counted.
         """
-        logits = [None] * len(paths) if scores.baseline_logit is None else scores.baseline_logit.tolist()
+        if positions is None:
+            positions = np.arange(self.image_count, self.image_count + len(paths), dtype=np.int64)
         shown = [label or None for label in labels or [""] * len(paths)]
-        rows = zip(paths, scores.baseline.tolist(), logits, scores.classes.tolist(), shown, strict=True)
-        self.images.extend(ImageBaseline(*row) for row in rows)
+        if len(self._images) < KEPT or (positions < self._images[-1][0]).any():
+            self._keep(zip(positions.tolist(), _rows(paths, scores, shown), strict=True))
         self._non_finite += np.sum(~np.isfinite(scores.ablated), axis=1)
-        self._all.add(scores, truth)
+        self._all.add(scores, truth, positions)
         for label in dict.fromkeys(filter(None, shown)):
             index = [row for row, other in enumerate(shown) if other == label]
-            group = self._labels.setdefault(label, _Group(len(self._targets), has_logit=self._has_logit))
-            group.add(scores.rows(index), None if truth is None else truth[index])
+            group = self._group(label)
+            group.add(scores.rows(index), None if truth is None else truth[index], positions[index])
+
+    def skip(self, skipped: Sequence[SkippedImage]) -> None:
+        """Take note of images that could not be read."""
+        self.skipped_count += len(skipped)
+        self._skipped.extend(skipped[: KEPT - len(self._skipped)])
+
+    def merge(self, other: Collector) -> None:
+        """Take in what another has gathered of other images under the same gates; the other one stays as it is.
+
+        Raises:
+            ValueError: The other one has other gates.
+        """
+        if other._targets != self._targets:
+            raise ValueError("cannot merge the scores under some gates with those under others")
+        self._keep(other._images)
+        self.skipped_count += other.skipped_count
+        self._skipped.extend(other._skipped[: KEPT - len(self._skipped)])
+        self._non_finite += other._non_finite
+        self._all.merge(other._all)
+        for label, theirs in other._labels.items():
+            self._group(label).merge(theirs)
+
+    def _group(self, label: str) -> _Group:
+        if label not in self._labels:
+            self._labels[label] = _Group(len(self._targets), has_logit=self._has_logit, sample=LABEL_SAMPLE)
+        return self._labels[label]
+
+    def _keep(self, rows: Iterable[tuple[int, ImageBaseline]]) -> None:
+        self._images = sorted([*self._images, *rows], key=lambda row: row[0])[:KEPT]
+
+    @property
+    def image_count(self) -> int:
+        """How many images were scored."""
+        return self._all.images
+
+    @property
+    def images(self) -> tuple[ImageBaseline, ...]:
+        """The first `KEPT` images."""
+        return tuple(image for _, image in self._images)
+
+    @property
+    def skipped(self) -> tuple[SkippedImage, ...]:
+        """The first `KEPT` images that could not be read."""
+        return tuple(self._skipped)
 
     def baseline(self) -> Summary:
         """Return the statistics of the scores without gates."""
@@ -120,25 +179,35 @@ class Collector:
 class _Group:
     """Statistics of some images."""
 
-    def __init__(self, gates: int, *, has_logit: bool) -> None:
+    def __init__(self, gates: int, *, has_logit: bool, sample: int = SAMPLE) -> None:
         self._has_logit = has_logit
         self.images = 0
-        self.baseline, self.baseline_logit = RunningStats(1), RunningStats(1)
-        self._delta, self._prob, self._logit = RunningStats(gates), RunningStats(gates), RunningStats(gates)
+        self.baseline, self.baseline_logit = RunningStats(1, sample=sample), RunningStats(1, sample=sample)
+        self._delta, self._prob, self._logit = (RunningStats(gates, sample=sample) for _ in range(3))
         self._quality = QualityCounter(gates)
         self._is_judged = False
 
-    def add(self, scores: Scores, truth: NDArray[np.int64] | None) -> None:
+    def add(self, scores: Scores, truth: NDArray[np.int64] | None, positions: NDArray[np.int64]) -> None:
         self.images += len(scores.baseline)
-        self.baseline.update(scores.baseline[None])
-        self._prob.update(scores.ablated)
-        self._delta.update(_difference(scores.baseline, scores.ablated))
+        self.baseline.update(scores.baseline[None], positions)
+        self._prob.update(scores.ablated, positions)
+        self._delta.update(_difference(scores.baseline, scores.ablated), positions)
         if scores.baseline_logit is not None and scores.ablated_logit is not None:
-            self.baseline_logit.update(scores.baseline_logit[None])
-            self._logit.update(_difference(scores.baseline_logit, scores.ablated_logit))
+            self.baseline_logit.update(scores.baseline_logit[None], positions)
+            self._logit.update(_difference(scores.baseline_logit, scores.ablated_logit), positions)
         if truth is not None:
-            self._quality.add(scores, truth)
+            self._quality.add(scores, truth, positions)
             self._is_judged = self._is_judged or bool((truth >= 0).any())
+
+    def merge(self, other: _Group) -> None:
+        self.images += other.images
+        self.baseline.merge(other.baseline)
+        self.baseline_logit.merge(other.baseline_logit)
+        self._prob.merge(other._prob)
+        self._delta.merge(other._delta)
+        self._logit.merge(other._logit)
+        self._quality.merge(other._quality)
+        self._is_judged = self._is_judged or other._is_judged
 
     def impacts(self) -> tuple[Sequence[Summary], Sequence[Summary], Sequence[Summary | None]]:
         """Return the statistics of Δ, of the score and of the logit's Δ, one a gate."""
@@ -149,6 +218,12 @@ class _Group:
     def qualities(self) -> tuple[Quality, ...]:
         """Return the quality without gates, then with each; nothing where no label names a class."""
         return self._quality.results() if self._is_judged else ()
+
+
+def _rows(paths: Sequence[Path], scores: Scores, labels: Sequence[str | None]) -> Iterator[ImageBaseline]:
+    logits = [None] * len(paths) if scores.baseline_logit is None else scores.baseline_logit.tolist()
+    columns = (paths, scores.baseline.tolist(), logits, scores.classes.tolist(), labels)
+    return (ImageBaseline(*row) for row in zip(*columns, strict=True))
 
 
 def _accuracy(qualities: Sequence[Quality], row: int) -> float | None:

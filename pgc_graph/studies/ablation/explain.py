@@ -20,7 +20,7 @@ from pgc_graph.passes.rewrite import Skip
 from pgc_graph.passes.shapes import infer_shapes
 from pgc_graph.results import to_data
 from pgc_graph.runtime.session import RuntimeOptions
-from pgc_graph.studies.ablation.again import ReadAgain
+from pgc_graph.studies.ablation.again import Images, ReadAgain
 from pgc_graph.studies.ablation.engine import build_plans
 from pgc_graph.studies.ablation.intervention import Intervention
 from pgc_graph.studies.ablation.parts import PlanParts, Shapes
@@ -89,7 +89,7 @@ def explain_ablation(
     targets: Sequence[Target],
     *,
     intervention: Intervention | None = None,
-    images: Sequence[Path] = (),
+    images: Images = (),
     preprocess: Preprocess | None = None,
     runtime: RuntimeOptions | None = None,
 ) -> Explanation:
@@ -99,7 +99,7 @@ def explain_ablation(
         model: A classifier with one image input; stays untouched.
         targets: The tensors, from `select_targets`.
         intervention: What is done to a tensor; by default it is switched off.
-        images: Image files that the intervention takes means and spreads from; random images if there are none.
+        images: Files, or any source, of images that the intervention takes means and spreads from, or random ones.
         preprocess: Decides the size of images; by default as the model's metadata say.
         runtime: Where to run the check.
 
@@ -137,7 +137,7 @@ def plan_model(
     targets: Sequence[Target],
     *,
     intervention: Intervention | None = None,
-    images: Sequence[Path] = (),
+    images: Images = (),
     preprocess: Preprocess | None = None,
     runtime: RuntimeOptions | None = None,
 ) -> ir.Model:
@@ -152,7 +152,7 @@ def plan_model(
         model: A classifier with one image input; stays untouched.
         targets: The tensors, from `select_targets`.
         intervention: What is done to a tensor; by default it is switched off.
-        images: Image files that the intervention takes means and spreads from; random images if there are none.
+        images: Files, or any source, of images that the intervention takes means and spreads from, or random ones.
         preprocess: Decides the size of images; by default as the model's metadata say.
         runtime: Where constants are computed.
 
@@ -187,22 +187,24 @@ def _prepare(
     model: ir.Model,
     targets: Sequence[Target],
     intervention: Intervention | None,
-    images: Sequence[Path],
+    images: Images,
     preprocess: Preprocess | None,
     runtime: RuntimeOptions | None,
 ) -> tuple[Prepared, NDArray[np.float32]]:
     """Return what is to be planned, and random images."""
-    given = preprocess or preprocess_from_metadata(model.metadata_props, image_input(model).shape)
+    taken = image_input(model)
+    given = preprocess or preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
     prepared = prepare(model, targets, intervention or Intervention(), runtime or RuntimeOptions())
     sample = _random_images(given)
     noise = [ImageBatch((Path(),) * _SAMPLE, sample, ())]
-    return with_statistics(prepared, ReadAgain(images, given, _BATCH) if images else noise), sample
+    return with_statistics(prepared, ReadAgain(images, given, _BATCH) if len(images) else noise), sample
 
 
 def _random_images(given: Preprocess) -> NDArray[np.float32]:
     """Return images of noise: what is constant below a gate is so for any image."""
     shape = (3, *given.size) if given.layout == "NCHW" else (*given.size, 3)
-    return np.random.default_rng(0).random((_SAMPLE, *shape), np.float32)
+    images = np.random.default_rng(0).random((_SAMPLE, *shape), np.float32)
+    return np.round(images * np.float32(255)) if given.pixels else images
 
 
 def _gates(plans: Sequence[Plan], targets: Sequence[Target], shapes: Shapes) -> list[GatePlan]:

@@ -15,7 +15,18 @@ from pgc_graph.studies.ablation.classes import TargetClass, class_index, class_n
 from pgc_graph.studies.ablation.rank import RANKINGS
 from pgc_graph.studies.ablation.scores import Wanted
 
-__all__ = ["Measure", "Yardstick", "yardstick"]
+__all__ = ["Measure", "OwnLabels", "Yardstick", "yardstick"]
+
+
+@dataclass(frozen=True)
+class OwnLabels:
+    """The labels that come with the images, from wherever they are read.
+
+    Attributes:
+        names: Those that occur, from `ImageSource.labels`.
+    """
+
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,12 +35,13 @@ class Measure:
 
     Attributes:
         target: The class that is scored: `argmax` (the one found without gates, image by image), a name or an index.
-        labels: What images are labelled as; None where they are not. Images that it lacks have no label.
+        labels: What images are labelled as, or that they bring their own labels; None where they are not labelled.
+            Images that a mapping lacks have no label.
         rank_by: One of `RANKINGS`.
     """
 
     target: str = "argmax"
-    labels: Mapping[Path, str] | None = None
+    labels: Mapping[Path, str] | OwnLabels | None = None
     rank_by: str = "delta"
 
 
@@ -49,22 +61,34 @@ class Yardstick:
     names: tuple[str, ...]
     is_judged: bool
 
-    def labels(self, paths: Sequence[Path]) -> list[str] | None:
-        """Return what some images are labelled as, an empty text for those without a label."""
-        labels = self.measure.labels
-        return None if labels is None else [labels.get(path, "") for path in paths]
+    def labels(self, paths: Sequence[Path], own: Sequence[str] = ()) -> list[str] | None:
+        """Return what some images are labelled as, an empty text for those without a label.
 
-    def truth(self, paths: Sequence[Path]) -> NDArray[np.int64] | None:
+        Args:
+            paths: Their files.
+            own: The labels that they bring along, none if they bring none.
+        """
+        labels = self.measure.labels
+        if labels is None:
+            return None
+        if isinstance(labels, OwnLabels):
+            return list(own) or [""] * len(paths)
+        return [labels.get(path, "") for path in paths]
+
+    def truth(self, paths: Sequence[Path], own: Sequence[str] = ()) -> NDArray[np.int64] | None:
         """Return the class of each of some images, -1 where it is unknown; None where it is for all images."""
-        labels = self.labels(paths)
+        return self.truth_of(self.labels(paths, own))
+
+    def truth_of(self, labels: Sequence[str] | None) -> NDArray[np.int64] | None:
+        """Return the class that each of some labels names, -1 for none; None where no image is labelled with a class."""
         if labels is None or not self.is_judged:
             return None
         indices = [class_index(label, self.names) for label in labels]
         return np.array([-1 if index is None else index for index in indices], np.int64)
 
-    def wanted(self, paths: Sequence[Path]) -> Wanted:
+    def wanted(self, paths: Sequence[Path], own: Sequence[str] = ()) -> Wanted:
         """Return what is wanted of a batch of images."""
-        return Wanted(self.target, self.truth(paths))
+        return Wanted(self.target, self.truth(paths, own))
 
 
 def yardstick(model: ir.Model, measure: Measure, *, has_logit: bool) -> Yardstick:
@@ -79,7 +103,8 @@ def yardstick(model: ir.Model, measure: Measure, *, has_logit: bool) -> Yardstic
         OptionError: There is no such class or ranking, or what it is to be ranked by cannot be had.
     """
     names = class_names(model)
-    judged = any(class_index(label, names) is not None for label in set((measure.labels or {}).values()))
+    labels = measure.labels.names if isinstance(measure.labels, OwnLabels) else set((measure.labels or {}).values())
+    judged = any(class_index(label, names) is not None for label in labels)
     if measure.rank_by not in RANKINGS:
         raise OptionError(f"cannot rank by {measure.rank_by!r}; expected {', '.join(RANKINGS)}")
     if measure.rank_by == "logit" and not has_logit:

@@ -23,14 +23,15 @@ class QualityCounter:
         self._right = np.zeros((gates + 1, 2), np.int64)  # by true class; grows with the classes seen
         self._answers = np.zeros((gates + 1, 2), np.int64)
         self._truth = np.zeros(2, np.int64)
-        self._loss = RunningStats(gates + 1)
+        self._loss = RunningStats(gates + 1, sample=0)
 
-    def add(self, scores: Scores, truth: NDArray[np.int64]) -> None:
+    def add(self, scores: Scores, truth: NDArray[np.int64], positions: NDArray[np.int64] | None = None) -> None:
         """Take in a batch.
 
         Args:
             scores: Of N images, with predictions and losses.
             truth: `(N,)`, the class that each shows, -1 where unknown.
+            positions: `(N,)`, where the images stand among all; by default they are counted.
         """
         if scores.predicted is None or scores.ablated_predicted is None or scores.loss is None:
             raise AssertionError("the scores were taken without truth")
@@ -43,7 +44,20 @@ class QualityCounter:
         for row, answers in enumerate(predicted):
             np.add.at(self._answers[row], answers[answers >= 0], 1)
             np.add.at(self._right[row], truth[answers == truth], 1)
-        self._loss.update(losses[:, known])
+        self._loss.update(losses[:, known], None if positions is None else positions[known])
+
+    def merge(self, other: QualityCounter) -> None:
+        """Take in what another has counted of other images under the same gates; the other one stays as it is.
+
+        Raises:
+            ValueError: The other one has another number of gates.
+        """
+        self._loss.merge(other._loss)
+        self._grow(len(other._truth))
+        classes = slice(len(other._truth))
+        self._truth[classes] += other._truth
+        self._right[:, classes] += other._right
+        self._answers[:, classes] += other._answers
 
     def results(self) -> tuple[Quality, ...]:
         """Return the quality without gates, then for every gate."""

@@ -46,7 +46,7 @@ class Summary:
         max: The largest.
         interval: Where their expectation lies with 95 % confidence, by the normal approximation: mean ± 1.96 · s / √count
             with s the sample's standard deviation (count - 1 degrees of freedom); NaN for fewer than two.
-        quantiles: Of them; above 8,192 numbers, of a sample.
+        quantiles: Of them; above 8,192 numbers (2,048 of the images with one label), of a sample.
     """
 
     count: int
@@ -188,8 +188,8 @@ class AblationResult:
         baseline: Statistics of the scores without gates.
         baseline_logit: The same of the logits, or None.
         gates: One a tensor, ranked.
-        images: The images that were scored, in order.
-        skipped_images: Images that could not be read.
+        images: The first 1,000 of the images that were scored, in order.
+        skipped_images: The first 1,000 of the images that could not be read.
         skipped_tensors: Tensors that could not be gated.
         interrupted: Whether it was stopped before all images were scored.
         engine: How the numbers were computed.
@@ -198,6 +198,8 @@ class AblationResult:
         quality: How good the classifier is without gates; None unless labels name classes of the model.
         labels: The images with each label, in the order of the classes, then of the alphabet.
         intervention: What was done to the tensors.
+        image_count: How many images were scored.
+        skipped_count: How many images could not be read.
     """
 
     score_output: str
@@ -215,3 +217,5 @@ class AblationResult:
     quality: Quality | None = None
     labels: tuple[LabelBaseline, ...] = ()
     intervention: Intervention = field(default_factory=Intervention)
+    image_count: int = 0
+    skipped_count: int = 0

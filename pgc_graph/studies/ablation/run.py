@@ -6,27 +6,25 @@ model finds most likely for that image without gates, or of the class that is as
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from pgc_graph.analysis.interface import image_input
 from pgc_graph.analysis.targets import Target
-from pgc_graph.errors import ImageError, OptionError
-from pgc_graph.images import ImageBatch, Preprocess, SkippedImage, preprocess_from_metadata
-from pgc_graph.runtime.session import RuntimeOptions
-from pgc_graph.studies.ablation.again import ReadAgain
-from pgc_graph.studies.ablation.collect import Collector
+from pgc_graph.errors import OptionError
+from pgc_graph.images import ImageBatch
+from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
+from pgc_graph.runtime.session import RuntimeOptions, available_cores
+from pgc_graph.studies.ablation.again import Images, ReadAgain
 from pgc_graph.studies.ablation.intervention import Intervention, scaling
-from pgc_graph.studies.ablation.measure import Measure, Yardstick, yardstick
-from pgc_graph.studies.ablation.prepare import Prepared, choose_runner, prepare, with_statistics
-from pgc_graph.studies.ablation.reference import DonorPool, donor_pool
-from pgc_graph.studies.ablation.result import AblationResult, EngineReport
-from pgc_graph.studies.ablation.scores import Scores, Wanted
-from pgc_graph.studies.ablation.workers import Job, in_order
+from pgc_graph.studies.ablation.loop import OnBatch, Study, Watcher, run_study
+from pgc_graph.studies.ablation.measure import Measure, yardstick
+from pgc_graph.studies.ablation.prepare import prepare
+from pgc_graph.studies.ablation.reference import donor_pool
+from pgc_graph.studies.ablation.result import AblationResult
+from pgc_graph.studies.ablation.saving import Keeper, Saving, identity, model_digest, open_keeper
 
 __all__ = ["BATCH_SIZE", "ablate", "ablate_batches"]
 
@@ -34,12 +32,12 @@ BATCH_SIZE = 32
 """Images that are read and counted together, where they are small; the engine cuts them into calls."""
 _BATCH_BYTES = 2**24
 
-OnBatch = Callable[[ImageBatch, Scores], None]
+_MOST_DECODERS = 8
 
 
 def ablate(
     model: ir.Model,
-    images: Sequence[Path],
+    images: Images,
     targets: Sequence[Target],
     *,
     preprocess: Preprocess | None = None,
@@ -50,12 +48,14 @@ def ablate(
     batch_size: int | None = None,
     on_batch: OnBatch | None = None,
     stop: Callable[[], bool] | None = None,
+    saving: Saving | None = None,
+    on_resume: Callable[[int], None] | None = None,
 ) -> AblationResult:
     """Change each of some tensors on each of some images and rank the tensors by what the score loses.
 
     Args:
         model: A classifier with one image input; stays untouched.
-        images: Image files; those that cannot be read are skipped and counted.
+        images: Image files, or any source of images; those that cannot be read are skipped and counted.
         targets: The tensors, from `select_targets`.
         preprocess: How images become input; by default as the model's metadata say.
         value: What a tensor is multiplied by, where no intervention is given; 0 switches it off.
@@ -65,21 +65,27 @@ def ablate(
         batch_size: Images that are read together; by default at most 32, and fewer where they are large.
         on_batch: Called with each batch and its scores, in order.
         stop: Asked before each batch; the result covers what is done once it says True.
+        saving: Where the scores of each image and gate go, if anywhere; what is done outlasts a kill.
+        on_resume: Called with the number of images that were done before, where a run goes on.
 
     Raises:
         UnsupportedError: The model is no image classifier, or none of the tensors can be gated.
-        OptionError: The value, the measure or the batch size makes no sense.
+        OptionError: The value, the measure or the batch size makes no sense; scores cannot be saved, or the run that is to
+            go on was another one.
         ImageError: None of the images can be read.
         ModelError: onnxruntime cannot run the model.
     """
     if batch_size is not None and batch_size < 1:
         raise OptionError(f"batch size {batch_size} is impossible; expected at least 1")
     if preprocess is None:
-        preprocess = preprocess_from_metadata(model.metadata_props, image_input(model).shape)
+        taken = image_input(model)
+        preprocess = preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
     chosen = intervention or scaling(value)
-    source = ReadAgain(tuple(images), preprocess, batch_size or _batch_size(preprocess))
+    source = ReadAgain(images, preprocess, batch_size or batch_size_of(preprocess), threads=decoders(runtime))
+    study = _study(model, targets, chosen, measure, runtime, source)
+    keeper = _keeper(saving, study, model, source) if saving is not None else None
     pool = source.donors(chosen.seed) if chosen.mode == "resample" else None
-    return _ablate(model, source, targets, chosen, measure, runtime, pool, on_batch, stop)
+    return run_study(dataclasses.replace(study, pool=pool, keeper=keeper), _watcher(on_batch, stop, on_resume))
 
 
 def ablate_batches(
@@ -108,88 +114,41 @@ def ablate_batches(
     if (chosen.needs_statistics or chosen.mode == "resample") and iter(batches) is batches:
         raise OptionError(f"{chosen.mode} looks at the images twice, but the batches can be read once; give a list")
     pool = donor_pool(batches, chosen.seed) if chosen.mode == "resample" else None
-    return _ablate(model, batches, targets, chosen, measure, runtime, pool, on_batch, stop)
+    study = _study(model, targets, chosen, measure, runtime, batches)
+    return run_study(dataclasses.replace(study, pool=pool), _watcher(on_batch, stop, None))
 
 
-def _batch_size(preprocess: Preprocess) -> int:
+def batch_size_of(preprocess: Preprocess) -> int:
+    """Return how many images are read together where nobody says so; it does not depend on the machine."""
     height, width = preprocess.size
     return max(1, min(BATCH_SIZE, _BATCH_BYTES // (height * width * 3 * 4)))
 
 
-def _ablate(
+def _study(
     model: ir.Model,
-    batches: Iterable[ImageBatch],
     targets: Sequence[Target],
     intervention: Intervention,
     measure: Measure | None,
     runtime: RuntimeOptions | None,
-    pool: DonorPool | None,
-    on_batch: OnBatch | None,
-    stop: Callable[[], bool] | None,
-) -> AblationResult:
+    batches: Iterable[ImageBatch],
+) -> Study:
     prepared = prepare(model, targets, intervention, runtime or RuntimeOptions())
-    has_logit = len(prepared.outputs) > 1
-    rule = yardstick(model, measure or Measure(), has_logit=has_logit)
-    prepared = with_statistics(prepared, batches)
-    jobs = _jobs(batches, rule, pool)
-    first, skipped = _first_with_images(jobs)
-    second = next(jobs, None)
-    choice = choose_runner(prepared, first.batch.tensor, first.wanted, all_images=second is None)
-    collector = Collector(prepared.targets, has_logit=has_logit, names=rule.names, rank_by=rule.measure.rank_by)
-    stopped = stop or (lambda: False)
-    todo = itertools.takewhile(lambda job: not stopped(), itertools.chain([first], [second] if second else [], jobs))
-    for job, scores in in_order(choice.run, todo, choice.workers, choice.rows):
-        skipped.extend(job.batch.skipped)
-        if scores is not None:
-            collector.add(job.batch.paths, scores, rule.labels(job.batch.paths), job.wanted.truth)
-            if on_batch is not None:
-                on_batch(job.batch, scores)
-    return _result(prepared, rule, collector, choice.report, tuple(skipped), interrupted=stopped())
+    rule = yardstick(model, measure or Measure(), has_logit=len(prepared.outputs) > 1)
+    return Study(prepared, rule, batches)
 
 
-def _jobs(batches: Iterable[ImageBatch], rule: Yardstick, pool: DonorPool | None) -> Iterator[Job]:
-    """Say what is wanted of each batch."""
-    start = 0
-    for batch in batches:
-        positions = np.arange(start, start + len(batch.paths), dtype=np.int64)
-        donors = pool.donors(batch.paths, positions) if pool is not None else None
-        yield Job(batch, Wanted(rule.target, rule.truth(batch.paths), positions, donors))
-        start += len(batch.paths)
+def _keeper(saving: Saving, study: Study, model: ir.Model, images: ReadAgain) -> Keeper:
+    saving.check()
+    digest = model_digest(model, saving.model_file)
+    return open_keeper(saving, identity(study.prepared, digest, images, study.rule.measure))
 
 
-def _result(
-    prepared: Prepared,
-    rule: Yardstick,
-    collector: Collector,
-    report: EngineReport,
-    skipped: tuple[SkippedImage, ...],
-    *,
-    interrupted: bool,
-) -> AblationResult:
-    return AblationResult(
-        score_output=prepared.outputs[0],
-        value=prepared.intervention.factor,
-        intervention=prepared.intervention,
-        baseline=collector.baseline(),
-        baseline_logit=collector.baseline_logit(),
-        gates=collector.ranking(),
-        images=tuple(collector.images),
-        skipped_images=skipped,
-        skipped_tensors=prepared.skipped,
-        interrupted=interrupted,
-        engine=report,
-        target=rule.measure.target,
-        rank_by=rule.measure.rank_by,
-        quality=collector.quality(),
-        labels=collector.labels(),
-    )
+def _watcher(
+    on_batch: OnBatch | None, stop: Callable[[], bool] | None, on_resume: Callable[[int], None] | None
+) -> Watcher:
+    return Watcher(on_batch or (lambda batch, scores: None), on_resume or (lambda done: None), stop or (lambda: False))
 
 
-def _first_with_images(jobs: Iterable[Job]) -> tuple[Job, list[SkippedImage]]:
-    """Return the first job that has images, and what was skipped in the batches before it."""
-    skipped: list[SkippedImage] = []
-    for job in jobs:
-        if job.batch.paths:
-            return job, skipped
-        skipped.extend(job.batch.skipped)
-    raise ImageError("there is no image to run the model on; give at least one")
+def decoders(runtime: RuntimeOptions | None) -> int:
+    """Return how many threads decode images beside those that run the model."""
+    return max(1, min(_MOST_DECODERS, (runtime.threads if runtime is not None else 0) or available_cores()))

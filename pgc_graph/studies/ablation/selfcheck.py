@@ -57,7 +57,7 @@ def start_check(open_plain: PlainWay, gates: int, sample: Images, wanted: Wanted
     # Rows that depend on each other show only in company: a single image is joined by its negative.
     images, asked = sample, wanted
     if len(sample) == 1:
-        images, asked = np.concatenate([sample, -sample]), wanted.rows([0, 0])
+        images, asked = np.concatenate([sample, sample.max() - sample]), wanted.rows([0, 0])
     checked = np.unique(np.linspace(0, gates - 1, min(gates, _CHECKED_GATES)).round().astype(int)).tolist()
     halves = [(0, checked)]
     if len(sample) > 1:
