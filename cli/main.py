@@ -21,6 +21,8 @@ COMMANDS = {
     "diff": ("pgc_cli.diff", "Show what differs between two models: nodes, shapes, weights, metadata."),
     "verify": ("pgc_cli.verify", "Run two models on the same inputs and compare all outputs."),
     "gate": ("pgc_cli.gate", "Write a model with a gate after every chosen tensor."),
+    "fold-gates": ("pgc_cli.fold_gates", "Multiply gates into the weights next to them."),
+    "prune": ("pgc_cli.prune", "Remove channels for good, by gates, by a file or by rank."),
     "bench": ("pgc_cli.bench", "Time models side by side, interleaved, in one run."),
     "ablate": ("pgc_cli.ablate", "Switch tensors off one by one and rank what that does to the score."),
     "heatmap": ("pgc_cli.heatmap", "Draw what each tensor looks at in an image."),

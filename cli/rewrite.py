@@ -133,8 +133,20 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
-def run_steps(request: RewriteRequest, steps: Sequence[Step]) -> None:
+def run_steps(
+    request: RewriteRequest,
+    steps: Sequence[Step],
+    *,
+    measure: Callable[[ir.Model, ir.Model], Any] | None = None,
+    describe_measure: Callable[[Any], str] = str,
+) -> None:
     """Load, run the steps with a parity check after each, save, and print the account.
+
+    Args:
+        request: From where to where.
+        steps: What to run.
+        measure: Compares the first and the last version once the latter is saved; `comparison` in the JSON document.
+        describe_measure: Says as text what was measured.
 
     Raises:
         ParityError: A check failed where the original cannot stand in; nothing is written.
@@ -153,7 +165,10 @@ def run_steps(request: RewriteRequest, steps: Sequence[Step]) -> None:
             click.echo(_lines(outcome, len(model.graph.outputs)))
     before = request.source.stat().st_size + modelio.weight_bytes(original, external=True)
     after = modelio.save(model, request.output)
-    _report(request, (original, model), (before, after), outcomes)
+    extra = {} if measure is None else {"comparison": measure(original, model)}
+    _report(request, (original, model), (before, after), outcomes, extra)
+    if extra and not request.as_json:
+        click.echo(describe_measure(extra["comparison"]))
     if any(outcome.kept_original for outcome in outcomes):
         click.get_current_context().exit(EXIT_CHECK_FAILED)
 
@@ -198,7 +213,11 @@ def _lines(outcome: StepOutcome, outputs: int) -> str:
 
 
 def _report(
-    request: RewriteRequest, models: tuple[ir.Model, ir.Model], files: tuple[int, int], outcomes: list[StepOutcome]
+    request: RewriteRequest,
+    models: tuple[ir.Model, ir.Model],
+    files: tuple[int, int],
+    outcomes: list[StepOutcome],
+    extra: dict[str, Any],
 ) -> None:
     """Print what came out; `models` and the sizes of their `files` in bytes are before and after."""
     from pgc_graph.results import to_json
@@ -209,7 +228,7 @@ def _report(
         note(f"Warning: the file grew from {bytes_before:,} to {bytes_after:,} bytes")
     if request.as_json:
         sizes |= {"bytes_before": bytes_before, "bytes_after": bytes_after}
-        click.echo(to_json({"input": request.source, "output": request.output, **sizes, "steps": outcomes}))
+        click.echo(to_json({"input": request.source, "output": request.output, **sizes, **extra, "steps": outcomes}))
         return
     nodes = f"{sizes['nodes_before']} -> {sizes['nodes_after']} nodes"
     click.echo(f"Saved {request.output} ({nodes}, {bytes_before:,} -> {bytes_after:,} bytes)")

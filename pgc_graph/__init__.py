@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from pgc_graph.passes.batch import set_batch
     from pgc_graph.passes.batchnorm import fold_batchnorm
     from pgc_graph.passes.extract import extract
+    from pgc_graph.passes.fold_gates import fold_gates
     from pgc_graph.passes.gates import insert_gates
     from pgc_graph.passes.metadata import set_metadata
     from pgc_graph.passes.names import fill_names
     from pgc_graph.passes.opset import convert_opset
+    from pgc_graph.passes.prune import prune_channels
     from pgc_graph.passes.rename import rename
     from pgc_graph.passes.rewrite import Rewrite
     from pgc_graph.passes.simplify import simplify
@@ -74,12 +76,14 @@ __all__ = [
     "find_images",
     "find_targets",
     "fold_batchnorm",
+    "fold_gates",
     "gradient_graph",
     "init_weights",
     "insert_gates",
     "load",
     "load_weights",
     "preset",
+    "prune_channels",
     "rename",
     "save",
     "save_heatmaps",
@@ -106,10 +110,12 @@ _HOMES = {
     "passes.batch": ("set_batch",),
     "passes.batchnorm": ("fold_batchnorm",),
     "passes.extract": ("extract",),
+    "passes.fold_gates": ("fold_gates",),
     "passes.gates": ("insert_gates",),
     "passes.metadata": ("set_metadata",),
     "passes.names": ("fill_names",),
     "passes.opset": ("convert_opset",),
+    "passes.prune": ("prune_channels",),
     "passes.rename": ("rename",),
     "passes.rewrite": ("Rewrite",),
     "passes.simplify": ("simplify",),

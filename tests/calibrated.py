@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pgc_graph import modelio
 from pgc_graph.build.pgc import build_pgc
-from pgc_graph.build.spec import preset
+from pgc_graph.build.spec import ModelSpec, preset
 from pgc_graph.build.weights import init_weights
 
-__all__ = ["calibrated_pgc", "smooth_images"]
+__all__ = ["calibrated_model", "calibrated_pgc", "smooth_images"]
 
 
 def smooth_images(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -29,12 +29,16 @@ def smooth_images(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 def calibrated_pgc(variant: str) -> ir.Model:
     """Return a fresh PGC model of a preset."""
-    return modelio.load(_bytes(variant))
+    return calibrated_model(preset(variant))
+
+
+def calibrated_model(spec: ModelSpec) -> ir.Model:
+    """Return a fresh PGC model of any kind."""
+    return modelio.load(_bytes(spec))
 
 
 @functools.cache
-def _bytes(variant: str) -> bytes:
-    spec = preset(variant)
+def _bytes(spec: ModelSpec) -> bytes:
     weights = _stirred(init_weights(spec, seed=3))
     for name, array in _measured(build_pgc(spec, weights), smooth_images(64, seed=1)).items():
         weights[name.removeprefix("base_model.")] = array
@@ -66,6 +70,8 @@ def _measured(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, 
         node.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in settings.items())
         node.output.extend(f"{node.output[0]}_{what}" for what in ("mean", "variance"))
         outputs |= {node.input[3]: node.output[1], node.input[4]: node.output[2]}
+    if not outputs:
+        return {}
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs.values())
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -24,7 +24,7 @@ from onnx.reference import ReferenceEvaluator
 
 from pgc_graph.analysis.names import all_graphs, graph_nodes
 
-__all__ = ["MAX_ELEMENTS", "RANDOM_OPERATORS", "Constants"]
+__all__ = ["MAX_ELEMENTS", "RANDOM_OPERATORS", "Constants", "evaluate"]
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Constants:
         direct = _DIRECT.get(node.op_type)
         if direct is None:
             feeds = {str(value.name): array for value, array in zip(operands, values, strict=True)}
-            results = _run(node, feeds, self._opset(node))
+            results = evaluate(node, feeds, self._opset(node))
         else:
             results = direct(node, values)
         for output, array in zip(node.outputs, results, strict=False):
@@ -188,8 +188,14 @@ _DIRECT = {"CastLike": _cast_like, "Expand": _expand, "Identity": _identity}
 """Operators that exporters write by the dozen before each layer; the reference takes the longest to set itself up."""
 
 
-def _run(node: ir.Node, feeds: dict[str, Array], version: int) -> list[Array]:
-    """Evaluate one node with the reference implementation; no results where it has none for the operator."""
+def evaluate(node: ir.Node, feeds: dict[str, Array], version: int) -> list[Array]:
+    """Evaluate one node with the reference implementation; no results where it has none for the operator.
+
+    Args:
+        node: Any node without subgraphs.
+        feeds: Its inputs by name.
+        version: Opset of the default domain.
+    """
     proto = ir.to_proto(node)
     inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
     outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]

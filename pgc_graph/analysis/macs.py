@@ -29,7 +29,7 @@ from pgc_graph.analysis.interface import dimensions, feed_shapes
 from pgc_graph.analysis.names import node_graphs
 from pgc_graph.errors import ModelError
 
-__all__ = ["MacCount", "UncountedNode", "count_macs"]
+__all__ = ["MacCount", "UncountedNode", "count_macs", "count_node_macs"]
 
 # Positions of the two factors among the inputs of a node.
 _CONVOLUTIONS = {"Conv": (0, 1), "ConvInteger": (0, 1), "QLinearConv": (0, 3)}
@@ -83,6 +83,21 @@ def count_macs(model: ir.Model, *, input_shapes: Mapping[str, Sequence[int]] | N
     batch = _batch(shapes)
     by_operator = {op_type: macs // batch for op_type, macs in sorted(counts.items())}
     return MacCount(sum(by_operator.values()), by_operator, tuple(uncounted), shapes, batch)
+
+
+def count_node_macs(model: ir.Model) -> dict[str, float]:
+    """Count the MACs of one image node by node, by the name of a node's first output: the main graph's, functions inlined.
+
+    Args:
+        model: Stays untouched.
+
+    Raises:
+        ModelError: The model cannot be serialised or a function cannot be inlined.
+    """
+    shapes = feed_shapes(model, {})
+    batch = _batch(shapes)
+    nodes = [node for node in ir.from_proto(_inferred(model, shapes)).graph if node.outputs]
+    return {str(node.outputs[0].name): _node_macs(node)[0] / batch for node in nodes}
 
 
 def _batch(shapes: Mapping[str, tuple[int | None, ...] | None]) -> int:

@@ -26,7 +26,7 @@ from pgc_graph.errors import SelectionError, UnsupportedError
 from pgc_graph.passes.rewrite import Change, Rewrite, Skip
 from pgc_graph.passes.shapes import infer_shapes
 
-__all__ = ["Gate", "GatedModel", "insert_gates"]
+__all__ = ["Gate", "GatedModel", "gate_nodes", "insert_gates"]
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
 _NODE_PREFIX = "Gate::"
@@ -109,6 +109,11 @@ def insert_gates(model: ir.Model, tensors: Sequence[str], *, per_channel: bool =
     if changes and gated.ir_version < _DEFAULTS_IR:
         changes.append(_allow_defaults(gated, {gate.gate for gate in gates}))
     return GatedModel(gated, tuple(changes), tuple(skipped), tuple(gates))
+
+
+def gate_nodes(model: ir.Model) -> tuple[ir.Node, ...]:
+    """Return the nodes of the main graph that `insert_gates` put in, in graph order."""
+    return tuple(node for node in model.graph if node.op_type == "Mul" and str(node.name).startswith(_NODE_PREFIX))
 
 
 def _typed_values(model: ir.Model, names: Sequence[str]) -> dict[str, ir.Value]:

@@ -26,7 +26,7 @@ from pgc_graph.analysis.names import graph_nodes
 from pgc_graph.passes.edit import GraphEditor
 from pgc_graph.passes.idle import is_onnx
 
-__all__ = ["constant_target", "write_constant_targets"]
+__all__ = ["constant_target", "state_kept_dimensions", "write_constant_targets"]
 
 
 def write_constant_targets(model: ir.Model, constants: Constants) -> int:
@@ -54,6 +54,18 @@ def write_constant_targets(model: ir.Model, constants: Constants) -> int:
         _state_shape(node, target)
         replaced += 1
     return replaced
+
+
+def state_kept_dimensions(model: ir.Model) -> int:
+    """State the shapes of results whose Reshape target is computed only to keep a dimension; return how many."""
+    constants, stated = Constants(model), 0
+    for node in model.graph.all_nodes():
+        if is_onnx(node, "Reshape") and len(node.inputs) > 1 and node.outputs[0].shape is None:
+            target = constant_target(node, constants)
+            if target is not None:
+                _state_shape(node, target)
+                stated += node.outputs[0].shape is not None
+    return stated
 
 
 def constant_target(node: ir.Node, constants: Constants) -> list[int] | None:

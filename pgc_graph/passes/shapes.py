@@ -5,7 +5,20 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-__all__ = ["infer_shapes"]
+from pgc_graph.passes.reshape_targets import state_kept_dimensions
+
+__all__ = ["infer_shapes", "with_shapes"]
+
+
+def with_shapes(model: ir.Model) -> ir.Model:
+    """Return a copy of a model in which the shapes are known that onnx can infer; stated ones stay.
+
+    Args:
+        model: Stays untouched.
+    """
+    missing = any(value.shape is None for node in model.graph.all_nodes() for value in node.outputs if value.name)
+    known = infer_shapes(model) if missing else model.clone()
+    return infer_shapes(known) if missing and state_kept_dimensions(known) else known
 
 
 def infer_shapes(model: ir.Model) -> ir.Model:

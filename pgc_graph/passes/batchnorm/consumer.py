@@ -26,7 +26,7 @@ from pgc_graph.passes.batchnorm.weights import Parameters, product_misfit, read_
 from pgc_graph.passes.edit import GraphEditor, misfit
 from pgc_graph.passes.idle import is_onnx
 
-__all__ = ["fold_into_consumer"]
+__all__ = ["fold_into_consumer", "shift_product"]
 
 
 def fold_into_consumer(span: Span, constants: Constants, editor: GraphEditor) -> str | Declined:
@@ -74,14 +74,14 @@ def _apply(
     if np.any(factor != 1):
         editor.replace_weight(consumer, 1, parameters.weight * factor, dtype)
     if consumer.op_type == "MatMul":
-        _shift_product(consumer, shift, dtype, constants, editor)
+        shift_product(consumer, shift, dtype, constants, editor)
     elif np.any(shift):
         set_bias(consumer, bias, total, dtype, editor)
     remove_core(span, editor)
     return f"folded into {consumer.op_type} {consumer.name} after it"
 
 
-def _shift_product(
+def shift_product(
     consumer: ir.Node, shift: Float64, dtype: ir.DataType, constants: Constants, editor: GraphEditor
 ) -> None:
     """Add a shift to what a MatMul puts out: in the Add of a constant that follows, or in a new Add."""
