@@ -18,6 +18,7 @@ from pgc_cli.ablate_options import (
     topk_options,
 )
 from pgc_cli.ablate_plan import explain, write_plan
+from pgc_cli.ablate_removal import RemovalRequest, removal_options, run_channels, run_curve
 from pgc_cli.ablate_report import Printer, list_targets
 from pgc_cli.errors import EXIT_INTERRUPTED
 from pgc_cli.heatmap import saved_lines
@@ -58,6 +59,7 @@ __all__ = ["command"]
 @click.option("--stats", is_flag=True, help="Also print the spread of each Δ: 95 % interval of the mean, quantiles.")
 @save_options
 @click.option("--costs", is_flag=True, help="Also measure MACs, bytes and ms of the nodes that lead to each tensor.")
+@removal_options
 @topk_options
 @click.option("--quiet", is_flag=True, help="Leave out the lines for each image.")
 @json_option
@@ -78,6 +80,7 @@ def command(
     stats: bool,
     save: SaveRequest,
     costs: bool,
+    removal: RemovalRequest,
     topk: TopkRequest,
     quiet: bool,
     as_json: bool,
@@ -96,6 +99,9 @@ def command(
     from pgc_graph.analysis.targets import find_targets, select_targets
 
     show_warnings()
+    whole = {"--explain": only_explain, "--save-plan": save_plan is not None, "--costs": costs, "--stats": stats}
+    whole |= {"--save": save.path is not None, "--chart": save.chart is not None, "--engine ray": engine.name == "ray"}
+    removal.check(only_tensors=whole)
     model = modelio.load(model_path)
     if only_list:
         click.echo(list_targets(select_targets(find_targets(model), query), as_json=as_json))
@@ -111,10 +117,14 @@ def command(
     if only_explain or (save_plan is not None and images.is_empty):
         return
     source = images.open()
+    if removal.per_channel:
+        if run_channels(study, source, measure, removal):
+            click.get_current_context().exit(EXIT_INTERRUPTED)
+        return
     topk.check()
     save.check((model_path, *images.files))
     engine.check(save)
-    result = _run(study, source, measure, save, engine, quiet=quiet, stats=stats, costs=costs)
+    result = _run(study, source, measure, save, engine, removal, quiet=quiet, stats=stats, costs=costs)
     if result.interrupted:
         more = "" if save.path is None else "; --resume goes on from there"
         note(f"interrupted: the figures cover {result.image_count} of {len(source)} images{more}")
@@ -130,6 +140,7 @@ def _run(
     measure: MeasureRequest,
     save: SaveRequest,
     engine: EngineRequest,
+    removal: RemovalRequest,
     *,
     quiet: bool,
     stats: bool,
@@ -140,11 +151,13 @@ def _run(
 
     provider = "ray" if engine.name == "ray" else choose_provider(study.runtime.provider)
     printer = Printer(study.model_path, provider, len(source), quiet=quiet, as_json=study.as_json, stats=stats)
-    with interruptible() as stop, printer.progress():
-        result = engine.ablate(study, source, measure.read(study.model, source), save, printer, stop)
-    if not result.image_count:
-        raise KeyboardInterrupt
-    printer.finish(result, costs_of(study, result, source) if costs else ())
+    with interruptible() as stop:
+        with printer.progress():
+            result = engine.ablate(study, source, measure.read(study.model, source), save, printer, stop)
+        if not result.image_count:
+            raise KeyboardInterrupt
+        curve = None if result.interrupted else run_curve(study, source, measure, removal, result, stop)
+    printer.finish(result, costs_of(study, result, source) if costs else (), curve)
     return result
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgc_cli.ablate_costs import cost_table
+from pgc_cli.ablate_removal import curve_lines
 from pgc_cli.ablate_tables import label_table, stats_table
 from pgc_cli.progress import note, progress_bar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pgc_graph.images import ImageBatch
     from pgc_graph.studies.ablation import AblationResult, GateImpact
     from pgc_graph.studies.ablation.cost import BlockCost
+    from pgc_graph.studies.ablation.cumulative import CumulativeResult
     from pgc_graph.studies.ablation.scores import Scores
 
 __all__ = ["Printer", "list_targets"]
@@ -96,7 +98,9 @@ class Printer:
         self._done = done
         self._advance(done, total)
 
-    def finish(self, result: AblationResult, costs: Sequence[BlockCost] = ()) -> None:
+    def finish(
+        self, result: AblationResult, costs: Sequence[BlockCost] = (), curve: CumulativeResult | None = None
+    ) -> None:
         """Print the aggregate: what was skipped on stderr, all else on stdout; costs in the order of the ranking."""
         if result.skipped_count:
             note(f"Skipped {result.skipped_count} unreadable images")
@@ -108,7 +112,8 @@ class Printer:
         if self._as_json:
             from pgc_graph.results import to_json
 
-            click.echo(to_json(result, model=self._model_path, **({"costs": costs} if costs else {})))
+            extra = {**({"costs": costs} if costs else {}), **({} if curve is None else {"cumulative": curve})}
+            click.echo(to_json(result, model=self._model_path, **extra))
             return
         if self._images == 1:
             self._single(result)
@@ -125,6 +130,8 @@ class Printer:
         for lines in (*tables, cost_table(result, costs) if costs else []):
             if lines:
                 click.echo("\n".join(["", *lines]))
+        if curve is not None:
+            click.echo("\n".join(curve_lines(curve)))
 
     def _single(self, result: AblationResult) -> None:
         if not self._lines:

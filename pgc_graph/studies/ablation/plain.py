@@ -17,7 +17,7 @@ from pgc_graph.studies.ablation.plan import Question
 from pgc_graph.studies.ablation.reference import Noise
 from pgc_graph.studies.ablation.scores import Runner, Scores, Wanted, join_scores, pick_scores
 
-__all__ = ["gated_runner", "overridden_runner"]
+__all__ = ["Overrides", "gated_runner", "overridable_model", "overridden_runner", "shifts_of"]
 
 Array = NDArray[Any]
 Images = NDArray[np.float32]
@@ -68,7 +68,7 @@ def overridden_runner(question: Question, source: ImageInput, options: RuntimeOp
         source: The model's image input.
         options: How to run.
     """
-    model, plan = _overridable(question)
+    model, plan = overridable_model(question)
     session = open_session(model, options)
     neutral = {
         name: np.asarray(one, dtype) for names, dtype in plan for name, one in zip(names[:2], (1, 0), strict=True)
@@ -80,7 +80,7 @@ def overridden_runner(question: Question, source: ImageInput, options: RuntimeOp
         repeated = _repeated(images, source)
         given = {source.name: repeated, **neutral}
         baseline = session.run(given, question.outputs)
-        shifts = _shifts(question, session, {**neutral, source.name: repeated}, source, noise, wanted, plan)
+        shifts = shifts_of(question, session, {**neutral, source.name: repeated}, source, noise, wanted, plan)
         ablated = []
         for ((first, second, _), dtype), shift in zip(plan, shifts, strict=True):
             feed = {first: np.asarray(factor, dtype), second: np.asarray(shift, dtype)}
@@ -94,7 +94,7 @@ Overrides = list[tuple[tuple[str, str, str], np.dtype[Any]]]
 """For each tensor the names of its factor, of its shift, and of what it was before; and its type."""
 
 
-def _shifts(
+def shifts_of(
     question: Question,
     session: Session,
     given: dict[str, Array],
@@ -103,7 +103,17 @@ def _shifts(
     wanted: Wanted,
     plan: Overrides,
 ) -> list[Array]:
-    """Return what is added to each tensor of one image."""
+    """Return what is added to each tensor of one image.
+
+    Args:
+        question: What is done to the tensors; neither `zero` nor `scale`.
+        session: On the overridable model.
+        given: What it is fed where nothing is changed.
+        source: Its image input.
+        noise: What `noise` adds.
+        wanted: Of one image.
+        plan: From `overridable_model`.
+    """
     mode = question.intervention.mode
     if mode == "mean":
         return [statistics.mean for statistics in question.statistics]
@@ -116,8 +126,15 @@ def _shifts(
     return session.run({**given, source.name: donors}, [before for (_, _, before), _ in plan])
 
 
-def _overridable(question: Question) -> tuple[ir.Model, Overrides]:
-    """Put factor · tensor + shift in the place of each tensor, both inputs; the tensor's own value becomes an output."""
+def overridable_model(question: Question) -> tuple[ir.Model, Overrides]:
+    """Put factor · tensor + shift in the place of each tensor, both inputs; the tensor's own value becomes an output.
+
+    Args:
+        question: Which tensors, and which outputs come first.
+
+    Returns:
+        The model and, for each tensor, the names of what it takes and gives and its type.
+    """
     model = question.model.clone()
     fresh = FreshNames(model)
     values = {str(value.name): value for node in model.graph for value in node.outputs if value.name}

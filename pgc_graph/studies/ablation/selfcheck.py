@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pgc_graph.studies.ablation.scores import Runner, Scores, Wanted, largest_difference
+from pgc_graph.studies.ablation.tolerance import allowed_difference
 
 __all__ = ["PlainWay", "SelfCheck", "compare", "start_check"]
 
-_TOLERANCE = {ir.DataType.FLOAT16: 1e-2}
-_DEFAULT_TOLERANCE = 1e-5
-_ROUNDING_MARGIN = 4
-_ROUNDING_LIMIT = 1e-2
 _CHECKED_GATES = 64
 
 Images = NDArray[np.float32]
@@ -79,7 +77,7 @@ def compare(check: SelfCheck, run: Runner, dtype: ir.DataType) -> tuple[float, f
     """
     scores = run(check.images, check.wanted)
     asked = dataclasses.replace(check.wanted, classes=scores.classes)
-    allowed = _TOLERANCE.get(dtype, _DEFAULT_TOLERANCE)
+    allowed = 0.0
     differences = []
     for row, gates, found in check.parts:
         planned, plain = scores.rows([row]).gates(gates), found
@@ -87,12 +85,14 @@ def compare(check: SelfCheck, run: Runner, dtype: ir.DataType) -> tuple[float, f
             # Where two classes are equal but for rounding, both ways have to score the same one.
             plain = _plain(check.open_plain(gates, True), check.images, asked, row)
         differences.append(largest_difference(planned, plain))
-        if differences[-1] > allowed:
-            # Some networks amplify rounding. How much shows where onnxruntime computes the same in another order.
-            reordered = _plain(check.open_plain(gates, False), check.images, asked, row)
-            rounding = largest_difference(reordered, plain)
-            allowed = max(allowed, min(_ROUNDING_LIMIT, _ROUNDING_MARGIN * rounding))
+        rounding = functools.partial(_rounding, check, asked, row, gates, plain)
+        allowed = max(allowed, allowed_difference(dtype, differences[-1], rounding))
     return max(differences), allowed
+
+
+def _rounding(check: SelfCheck, wanted: Wanted, row: int, gates: Sequence[int], plain: Scores) -> float:
+    """Return how far the plain way is from itself where onnxruntime computes the same in another order."""
+    return largest_difference(_plain(check.open_plain(gates, False), check.images, wanted, row), plain)
 
 
 def _plain(run: Runner, images: Images, wanted: Wanted, row: int) -> Scores:

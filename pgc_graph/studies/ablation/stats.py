@@ -112,12 +112,14 @@ class _Sample:
         self._size = min(size, max(_SAMPLE_VALUES // max(series, 1), _SMALLEST_SAMPLE))
         self._room = self._size + self._size // 4
         self._seen = 0
+        self._series = series
+        self._shares: Values | None = None
         self._columns = 0
         self._keys = np.zeros(0, np.uint64)
         self._values: Values = np.zeros((series, 0))  # the first `_columns` columns count; the others are room
 
     def update(self, values: Values, positions: NDArray[np.int64] | None) -> None:
-        count = values.shape[1]
+        count, self._shares = values.shape[1], None
         if positions is None:
             positions = np.arange(self._seen, self._seen + count, dtype=np.int64)
         self._seen += count
@@ -125,16 +127,28 @@ class _Sample:
             self._take(scatter(positions.astype(np.uint64)), values)
 
     def merge(self, other: _Sample) -> None:
-        self._seen += other._seen
+        self._seen, self._shares = self._seen + other._seen, None
         self._take(other._keys[: other._columns], other._values[:, : other._columns])
 
     def quantiles(self, index: int) -> Quantiles:
+        if self._shares is None:
+            self._shares = self._all_shares()
+        return Quantiles(*self._shares[:, index].tolist())
+
+    def _all_shares(self) -> Values:
+        """Return `(5, series)`: all quantiles at once, since thousands of small calls take long."""
+        shares = np.full((len(_SHARES), self._series), _NAN)
         self._shrink()
-        row = self._values[index, : self._columns]
-        row = row[np.isfinite(row)]
-        if not len(row):  # the few finite values, if any, lie outside of the sample
-            return Quantiles(*(_NAN,) * len(_SHARES))
-        return Quantiles(*(float(value) for value in np.quantile(row, _SHARES)))
+        values = self._values[:, : self._columns]
+        if not self._columns:
+            return shares
+        finite = np.isfinite(values)
+        whole = finite.all(axis=1)
+        shares[:, whole] = np.quantile(values[whole], _SHARES, axis=1)
+        # Where the few finite values, if any, lie outside of the sample, there is none.
+        for row in np.flatnonzero(~whole & finite.any(axis=1)).tolist():
+            shares[:, row] = np.quantile(values[row, finite[row]], _SHARES)
+        return shares
 
     def _take(self, keys: NDArray[np.uint64], values: Values) -> None:
         if not self._size:
