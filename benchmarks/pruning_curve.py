@@ -145,7 +145,7 @@ def f1(session: Session, crops: Crops) -> float:
 
 def draw(path: Path, pruned: Sequence[tuple[int, float, float]], family: Sequence[tuple[int, float, float]]) -> None:
     curves = []
-    for title, points in (("l pruned", pruned), ("s, c, m trained", family)):
+    for title, points in (("l pruned", pruned), ("s, c, m", family)):
         ordered = sorted(points)
         curves.append(Curve(f"{title}: val", tuple((count / 1e6, value) for count, value, _ in ordered)))
         curves.append(Curve(f"{title}: cross", tuple((count / 1e6, value) for count, _, value in ordered)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pgc_cli.heatmap_method import MethodRequest, method_fields, method_options
 from pgc_cli.options import (
     VariadicCommand,
     json_option,
@@ -108,8 +109,9 @@ def composite_options(function: Function) -> Function:
     type=click.Choice(["mean", "max", "sum"]),
     default="mean",
     show_default=True,
-    help="How channels become one map.",
+    help="How channels become one map (with --method activation).",
 )
+@method_options
 @preprocess_options
 @style_options
 @composite_options
@@ -123,6 +125,7 @@ def command(
     query: TargetQuery,
     list_layers: bool,
     reduce: str,
+    method: MethodRequest,
     input_size: tuple[int, int] | None,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
@@ -143,18 +146,19 @@ def command(
     if list_layers:
         click.echo(_listing(choose_targets(find_targets(model), layers, query), as_json))
         return
+    method.check(model_path)
     if image is None:
         raise OptionError("no image given; expected --image FILE (or --list-layers, which needs none)")
     preprocess = read_preprocess(model, input_size, mean, std)
-    targets = choose_targets(find_targets(model), layers, query)
+    targets = () if method.draws_input else choose_targets(find_targets(model), layers, query)
 
     from pgc_graph.images import load_image, to_tensor
     from pgc_graph.render.heatmaps import save_heatmaps
-    from pgc_graph.studies.heatmap import activation_maps
 
     picture = load_image(image)
-    result = activation_maps(model, to_tensor(picture, preprocess), targets, reduce=reduce, runtime=runtime)
+    result = method.maps(model, to_tensor(picture, preprocess), targets, preprocess, reduce, runtime)
     saved = save_heatmaps(result, picture, output_dir, options=style, composite=composite)
+    method.save(model, targets)
     note(f"[INFO] provider: {result.provider}")
     click.echo(_document(model_path, image, result, saved) if as_json else saved_lines(result, saved))
 
@@ -224,6 +228,7 @@ def _document(model_path: Path, image: Path, result: HeatmapResult, saved: Saved
         "model": model_path,
         "image": image,
         "provider": result.provider,
+        **method_fields(result),
         "score_name": result.score_name,
         "scores": result.scores,
         "labels": result.labels,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pgc_graph.runtime.session import RuntimeOptions
     from pgc_graph.runtime.timing import TimingOptions, time_models
     from pgc_graph.studies.ablation import ablate
+    from pgc_graph.studies.cam import cam_model, class_activation_maps
     from pgc_graph.studies.heatmap import activation_maps
     from pgc_graph.studies.verify import Verification, verify
 
@@ -68,6 +69,8 @@ __all__ = [
     "add_taps",
     "assert_parity",
     "build_pgc",
+    "cam_model",
+    "class_activation_maps",
     "compare",
     "convert_opset",
     "diff_models",
@@ -125,6 +128,7 @@ _HOMES = {
     "runtime.session": ("RuntimeOptions",),
     "runtime.timing": ("TimingOptions", "time_models"),
     "studies.ablation": ("ablate",),
+    "studies.cam": ("cam_model", "class_activation_maps"),
     "studies.heatmap": ("activation_maps",),
     "studies.verify": ("Verification", "verify"),
 }

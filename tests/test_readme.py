@@ -61,6 +61,16 @@ def test_page_on_gradients_runs(checkout: Path, code: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+CLASS_MAPS = (REPOSITORY / "docs" / "class-maps.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", blocks(CLASS_MAPS, "python"), ids=["maps"])
+def test_page_on_class_maps_runs(checkout: Path, code: str) -> None:
+    result = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("pointing") == 4
+
+
 LIBRARY = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
 
 
