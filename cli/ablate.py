@@ -18,7 +18,8 @@ from pgc_cli.ablate_options import (
     topk_options,
 )
 from pgc_cli.ablate_plan import explain, write_plan
-from pgc_cli.ablate_removal import RemovalRequest, removal_options, run_channels, run_curve
+from pgc_cli.ablate_removal import run_channels, run_curve
+from pgc_cli.ablate_removal_options import RemovalRequest, removal_options
 from pgc_cli.ablate_report import Printer, list_targets
 from pgc_cli.errors import EXIT_INTERRUPTED
 from pgc_cli.heatmap import saved_lines
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pgc_graph.runtime.session import RuntimeOptions
     from pgc_graph.sources import ImageSource
     from pgc_graph.studies.ablation import AblationResult, Intervention
+    from pgc_graph.studies.ablation.cumulative import CumulativeResult
 
 __all__ = ["command"]
 
@@ -99,9 +101,9 @@ def command(
     from pgc_graph.analysis.targets import find_targets, select_targets
 
     show_warnings()
-    whole = {"--explain": only_explain, "--save-plan": save_plan is not None, "--costs": costs, "--stats": stats}
-    whole |= {"--save": save.path is not None, "--chart": save.chart is not None, "--engine ray": engine.name == "ray"}
-    removal.check(only_tensors=whole)
+    inputs = (model_path, *images.files)
+    planned = only_explain or save_plan is not None
+    removal.check(save, engine, inputs, planned=planned, stats=stats, costs=costs)
     model = modelio.load(model_path)
     if only_list:
         click.echo(list_targets(select_targets(find_targets(model), query), as_json=as_json))
@@ -117,19 +119,21 @@ def command(
     if only_explain or (save_plan is not None and images.is_empty):
         return
     source = images.open()
+    save.check(inputs)
+    engine.check(save)
     if removal.per_channel:
         if run_channels(study, source, measure, removal):
             click.get_current_context().exit(EXIT_INTERRUPTED)
         return
     topk.check()
-    save.check((model_path, *images.files))
-    engine.check(save)
-    result = _run(study, source, measure, save, engine, removal, quiet=quiet, stats=stats, costs=costs)
+    result, curve = _run(study, source, measure, save, engine, removal, quiet=quiet, stats=stats, costs=costs)
     if result.interrupted:
         more = "" if save.path is None else "; --resume goes on from there"
         note(f"interrupted: the figures cover {result.image_count} of {len(source)} images{more}")
         click.get_current_context().exit(EXIT_INTERRUPTED)
     _present(result, save, as_json=as_json)
+    if curve is not None and curve.interrupted:
+        click.get_current_context().exit(EXIT_INTERRUPTED)
     if topk.count:
         _render(study, result, topk, source)
 
@@ -145,8 +149,8 @@ def _run(
     quiet: bool,
     stats: bool,
     costs: bool,
-) -> AblationResult:
-    """Ablate, print what is found, and return it."""
+) -> tuple[AblationResult, CumulativeResult | None]:
+    """Ablate, go on with removals where they are asked for, print what is found, and return it."""
     from pgc_graph.runtime.providers import choose_provider
 
     provider = "ray" if engine.name == "ray" else choose_provider(study.runtime.provider)
@@ -158,7 +162,7 @@ def _run(
             raise KeyboardInterrupt
         curve = None if result.interrupted else run_curve(study, source, measure, removal, result, stop)
     printer.finish(result, costs_of(study, result, source) if costs else (), curve)
-    return result
+    return result, curve
 
 
 def _present(result: AblationResult, save: SaveRequest, *, as_json: bool) -> None:

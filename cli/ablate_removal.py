@@ -2,98 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgc_graph.errors import OptionError
-
 if TYPE_CHECKING:
     from pgc_cli.ablate_options import MeasureRequest, Study
+    from pgc_cli.ablate_removal_options import RemovalRequest
     from pgc_graph.sources import ImageSource
     from pgc_graph.studies.ablation import AblationResult
     from pgc_graph.studies.ablation.channels import ChannelResult
     from pgc_graph.studies.ablation.cumulative import CumulativePoint, CumulativeResult
 
-__all__ = ["RemovalRequest", "curve_lines", "removal_options", "run_channels", "run_curve"]
+__all__ = ["curve_lines", "run_channels", "run_curve"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class RemovalRequest:
-    """Whether channels are changed one by one, and whether removals are added up."""
-
-    per_channel: bool
-    threshold: float
-    top: int
-    cumulative: bool
-    steps: int
-    chart: Path | None
-
-    def check(self, *, only_tensors: Mapping[str, bool]) -> None:
-        """See that the options fit, before the work.
-
-        Args:
-            only_tensors: Options that are about whole tensors, and whether each is given.
-
-        Raises:
-            OptionError: They do not fit, or the chart cannot be written.
-        """
-        given = [name for name, is_given in only_tensors.items() if is_given]
-        if self.per_channel and given:
-            raise OptionError(f"{given[0]} is about whole tensors; leave out --per-channel, or that")
-        if self.chart is not None:
-            if not self.cumulative:
-                raise OptionError("--cumulative-chart draws what --cumulative finds; add --cumulative")
-            from pgc_graph.render.charts import check_chart_path
-
-            check_chart_path(self.chart)
-
-
-def removal_options(function: Function) -> Function:
-    """--per-channel, --cumulative and theirs, handed over as `removal: RemovalRequest`."""
-
-    @click.option("--per-channel", is_flag=True, help="Change every channel of the tensors on its own.")
-    @click.option(
-        "--channel-threshold",
-        type=click.FloatRange(0, min_open=True),
-        default=0.001,
-        show_default=True,
-        help="With --per-channel: the |mean Δ| from which on a channel matters.",
-    )
-    @click.option(
-        "--top-channels",
-        type=click.IntRange(0),
-        default=20,
-        show_default=True,
-        help="With --per-channel: channels to print; --json has them all.",
-    )
-    @click.option(
-        "--cumulative", is_flag=True, help="Also remove one after another, the lowest rank first, and score each step."
-    )
-    @click.option(
-        "--cumulative-steps",
-        type=click.IntRange(0),
-        default=100,
-        show_default=True,
-        help="With --cumulative: points of the curve, evenly spread; 0 for one a removal.",
-    )
-    @click.option(
-        "--cumulative-chart", type=click.Path(path_type=Path), help="With --cumulative: draw the curve to a PNG file."
-    )
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        names = ["per_channel", "channel_threshold", "top_channels"]
-        names += ["cumulative", "cumulative_steps", "cumulative_chart"]
-        return function(*args, removal=RemovalRequest(*(kwargs.pop(name) for name in names)), **kwargs)
-
-    return wrapper  # type: ignore[return-value]
 
 
 def run_channels(study: Study, source: ImageSource, measure: MeasureRequest, removal: RemovalRequest) -> bool:

@@ -101,7 +101,7 @@ class Printer:
     def finish(
         self, result: AblationResult, costs: Sequence[BlockCost] = (), curve: CumulativeResult | None = None
     ) -> None:
-        """Print the aggregate: what was skipped on stderr, all else on stdout; costs in the order of the ranking."""
+        """Print the aggregate, costs in the order of the ranking, the curve: what was skipped on stderr, else on stdout."""
         if result.skipped_count:
             note(f"Skipped {result.skipped_count} unreadable images")
         if result.skipped_tensors:

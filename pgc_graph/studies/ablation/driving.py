@@ -13,25 +13,25 @@ import onnx_ir as ir
 
 from pgc_graph.analysis.interface import image_input
 from pgc_graph.analysis.targets import Target
-from pgc_graph.errors import OptionError, UnsupportedError
+from pgc_graph.errors import UnsupportedError
 from pgc_graph.images import ImageBatch
 from pgc_graph.passes.batch import set_batch
 from pgc_graph.passes.shapes import infer_shapes
-from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
-from pgc_graph.runtime.session import RuntimeOptions, open_session
-from pgc_graph.studies.ablation.again import Images, ReadAgain
+from pgc_graph.preprocess import Preprocess
+from pgc_graph.runtime.session import RuntimeOptions, available_cores, open_session
+from pgc_graph.studies.ablation.again import Images, ReadAgain, as_source
 from pgc_graph.studies.ablation.collect import Collector
 from pgc_graph.studies.ablation.intervention import Intervention
-from pgc_graph.studies.ablation.loop import collect as gather
+from pgc_graph.studies.ablation.loop import collect as collect_record
 from pgc_graph.studies.ablation.loop import jobs_of, leading_jobs, record_of
 from pgc_graph.studies.ablation.measure import Measure, Yardstick, yardstick
 from pgc_graph.studies.ablation.prepare import Prepared, prepare, with_statistics
-from pgc_graph.studies.ablation.reference import DonorPool, donor_pool
-from pgc_graph.studies.ablation.run import decoders
+from pgc_graph.studies.ablation.reference import DonorPool, pool_of
+from pgc_graph.studies.ablation.run import decoders, own_preprocess
 from pgc_graph.studies.ablation.scores import Runner
 from pgc_graph.studies.ablation.workers import Job, in_order
 
-__all__ = ["Course", "Halted", "Watch", "collect", "read_again", "set_out"]
+__all__ = ["Course", "Halted", "Watch", "batches_of_images", "collect", "set_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +48,22 @@ class Watch:
         self.stop, self._on_runs = stop or (lambda: False), on_runs or (lambda done: None)
         self._done, self._lock = 0, threading.Lock()
 
-    def tick(self, runs: int) -> None:
-        """Count the runs that are about to begin.
+    def look(self, runs: int) -> None:
+        """Let runs begin that are not counted, since they only check others.
 
         Raises:
             Halted: The study is to end.
         """
         if self.stop():
             raise Halted
+
+    def tick(self, runs: int) -> None:
+        """Count the runs that are about to begin.
+
+        Raises:
+            Halted: The study is to end.
+        """
+        self.look(runs)
         with self._lock:
             self._done += runs
             self._on_runs(self._done)
@@ -68,19 +76,32 @@ class Course:
     Attributes:
         prepared: The model, its batch dimension symbolic where that can be had, its shapes known.
         rule: What is measured.
-        leading: The jobs up to one after the first that has images.
-        jobs: The others.
+        first: The first job that has images.
+        jobs: All jobs, to be gone through once.
     """
 
     prepared: Prepared
     rule: Yardstick
-    leading: tuple[Job, ...]
+    first: Job
     jobs: Iterator[Job]
 
-    @property
-    def first(self) -> Job:
-        """The first job that has images."""
-        return next(job for job in self.leading if job.batch.paths)
+
+def batches_of_images(
+    model: ir.Model, images: Images, preprocess: Preprocess | None, batch_size: int, runtime: RuntimeOptions | None
+) -> ReadAgain:
+    """Return batches of images that a model can be given, in any number of turns.
+
+    Args:
+        model: The classifier.
+        images: Image files, or any source of images.
+        preprocess: How images become input; by default as the model's metadata say.
+        batch_size: The most images a batch; fewer where there would be no batch for each thread.
+        runtime: On how many threads.
+    """
+    source = as_source(images)
+    workers = max(1, (runtime or RuntimeOptions()).threads or available_cores())
+    rows = max(1, min(batch_size, len(source) // workers))
+    return ReadAgain(source, preprocess or own_preprocess(model), rows, threads=decoders(runtime))
 
 
 def set_out(
@@ -100,27 +121,14 @@ def set_out(
         ImageError: There is no image.
         ModelError: onnxruntime cannot run the model.
     """
-    if (intervention.needs_statistics or intervention.mode == "resample") and iter(batches) is batches:
-        raise OptionError(
-            f"{intervention.mode} looks at the images twice, but the batches can be read once; give a list"
-        )
-    if intervention.mode == "resample" and pool is None:
-        pool = donor_pool(batches, intervention.seed)
+    if pool is None:
+        pool = pool_of(batches, intervention)
     prepared = prepare(_with_any_batch(model), targets, intervention, runtime or RuntimeOptions())
     rule = yardstick(prepared.model, measure or Measure(), has_logit=len(prepared.outputs) > 1)
     prepared = with_statistics(prepared, batches)
     jobs = jobs_of(batches, rule, pool)
-    return Course(prepared, rule, tuple(leading_jobs(jobs)), jobs)
-
-
-def read_again(
-    model: ir.Model, images: Images, preprocess: Preprocess | None, runtime: RuntimeOptions | None, batch_size: int
-) -> ReadAgain:
-    """Return images as batches that can be read more than once, preprocessed as the model wants them."""
-    if preprocess is None:
-        taken = image_input(model)
-        preprocess = preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
-    return ReadAgain(images, preprocess, batch_size, threads=decoders(runtime))
+    leading = leading_jobs(jobs)
+    return Course(prepared, rule, next(job for job in leading if job.batch.paths), itertools.chain(leading, jobs))
 
 
 def collect(
@@ -129,28 +137,30 @@ def collect(
     workers: int,
     collector: Collector,
     on_images: Callable[[int], None] | None,
-    stop: Callable[[], bool] | None,
+    stop: Callable[[], bool],
 ) -> bool:
-    """Score all images of a study, and say whether it ended before all were scored.
+    """Score all images of a study.
 
     Args:
         course: The study.
         run: Scores a batch.
         workers: Batches at a time.
-        collector: Takes the scores in.
+        collector: Takes in the scores, and what was skipped.
         on_images: Told how many images are done, after each batch.
         stop: Asked before each batch.
+
+    Returns:
+        Whether the study ended before all images were scored.
     """
-    stopped = stop or (lambda: False)
-    todo = itertools.takewhile(lambda job: not stopped(), itertools.chain(course.leading, course.jobs))
+    todo = itertools.takewhile(lambda job: not stop(), course.jobs)
     try:
         for job, scores in in_order(run, todo, workers):
-            gather(collector, course.rule, record_of(course.rule, job, scores))
+            collect_record(collector, course.rule, record_of(course.rule, job, scores))
             if scores is not None and on_images is not None:
                 on_images(collector.image_count)
     except Halted:
         return True
-    return stopped()
+    return stop()
 
 
 def _with_any_batch(model: ir.Model) -> ir.Model:

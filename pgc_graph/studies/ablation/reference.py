@@ -20,7 +20,7 @@ from pgc_graph.passes.shapes import infer_shapes
 from pgc_graph.runtime.session import RuntimeOptions, open_session
 from pgc_graph.studies.ablation.intervention import Intervention, NoiseSource, donor_index
 
-__all__ = ["DonorPool", "Noise", "TensorStatistics", "donor_pool", "measure_tensors"]
+__all__ = ["DonorPool", "Noise", "TensorStatistics", "donor_pool", "measure_tensors", "pool_of"]
 
 POOL = 64
 """Images whose tensors `resample` takes from: few enough to be kept, many enough to differ."""
@@ -107,6 +107,20 @@ def donor_pool(batches: Iterable[ImageBatch], seed: int) -> DonorPool:
     if len(paths) < 2:
         raise OptionError(f"resample takes tensors from other images, but there is {len(paths)}; give at least two")
     return DonorPool(tuple(paths[:POOL]), np.stack(images[:POOL]), seed)
+
+
+def pool_of(batches: Iterable[ImageBatch], intervention: Intervention) -> DonorPool | None:
+    """Return who gives tensors to others, where an intervention needs that.
+
+    Raises:
+        OptionError: The batches can be read only once, and the intervention looks at them beforehand; or there are not two
+            images.
+    """
+    if (intervention.needs_statistics or intervention.mode == "resample") and iter(batches) is batches:
+        raise OptionError(
+            f"{intervention.mode} looks at the images twice, but the batches can be read once; give a list"
+        )
+    return donor_pool(batches, intervention.seed) if intervention.mode == "resample" else None
 
 
 def measure_tensors(

@@ -22,7 +22,7 @@ from pgc_graph.studies.ablation.intervention import Intervention, scaling
 from pgc_graph.studies.ablation.loop import OnBatch, Study, Watcher, run_study
 from pgc_graph.studies.ablation.measure import Measure, yardstick
 from pgc_graph.studies.ablation.prepare import prepare
-from pgc_graph.studies.ablation.reference import donor_pool
+from pgc_graph.studies.ablation.reference import pool_of
 from pgc_graph.studies.ablation.result import AblationResult
 from pgc_graph.studies.ablation.saving import Keeper, Saving, identity, model_digest, open_keeper
 
@@ -77,9 +77,7 @@ def ablate(
     """
     if batch_size is not None and batch_size < 1:
         raise OptionError(f"batch size {batch_size} is impossible; expected at least 1")
-    if preprocess is None:
-        taken = image_input(model)
-        preprocess = preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
+    preprocess = preprocess or own_preprocess(model)
     chosen = intervention or scaling(value)
     source = ReadAgain(images, preprocess, batch_size or batch_size_of(preprocess), threads=decoders(runtime))
     study = _study(model, targets, chosen, measure, runtime, source)
@@ -111,11 +109,15 @@ def ablate_batches(
         PgcGraphError: As for `ablate`.
     """
     chosen = intervention or scaling(value)
-    if (chosen.needs_statistics or chosen.mode == "resample") and iter(batches) is batches:
-        raise OptionError(f"{chosen.mode} looks at the images twice, but the batches can be read once; give a list")
-    pool = donor_pool(batches, chosen.seed) if chosen.mode == "resample" else None
+    pool = pool_of(batches, chosen)
     study = _study(model, targets, chosen, measure, runtime, batches)
     return run_study(dataclasses.replace(study, pool=pool), _watcher(on_batch, stop, None))
+
+
+def own_preprocess(model: ir.Model) -> Preprocess:
+    """Return how images become a model's input, as its metadata say."""
+    taken = image_input(model)
+    return preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
 
 
 def batch_size_of(preprocess: Preprocess) -> int:

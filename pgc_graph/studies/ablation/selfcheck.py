@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pgc_graph.studies.ablation.scores import Runner, Scores, Wanted, largest_difference
-from pgc_graph.studies.ablation.tolerance import allowed_difference
+from pgc_graph.studies.ablation.tolerance import allowed_difference, usual_difference
 
 __all__ = ["PlainWay", "SelfCheck", "compare", "start_check"]
 
@@ -77,7 +77,7 @@ def compare(check: SelfCheck, run: Runner, dtype: ir.DataType) -> tuple[float, f
     """
     scores = run(check.images, check.wanted)
     asked = dataclasses.replace(check.wanted, classes=scores.classes)
-    allowed = 0.0
+    allowed = usual_difference(dtype)
     differences = []
     for row, gates, found in check.parts:
         planned, plain = scores.rows([row]).gates(gates), found
@@ -85,14 +85,15 @@ def compare(check: SelfCheck, run: Runner, dtype: ir.DataType) -> tuple[float, f
             # Where two classes are equal but for rounding, both ways have to score the same one.
             plain = _plain(check.open_plain(gates, True), check.images, asked, row)
         differences.append(largest_difference(planned, plain))
-        rounding = functools.partial(_rounding, check, asked, row, gates, plain)
-        allowed = max(allowed, allowed_difference(dtype, differences[-1], rounding))
+        if differences[-1] > allowed:
+            rounding = functools.partial(_rounding, check, asked, row, gates, plain)
+            allowed = max(allowed, allowed_difference(dtype, differences[-1], rounding))
     return max(differences), allowed
 
 
-def _rounding(check: SelfCheck, wanted: Wanted, row: int, gates: Sequence[int], plain: Scores) -> float:
-    """Return how far the plain way is from itself where onnxruntime computes the same in another order."""
-    return largest_difference(_plain(check.open_plain(gates, False), check.images, wanted, row), plain)
+def _rounding(check: SelfCheck, asked: Wanted, row: int, gates: Sequence[int], plain: Scores) -> float:
+    """Return how far the plain way is from itself where onnxruntime computes in another order."""
+    return largest_difference(_plain(check.open_plain(gates, False), check.images, asked, row), plain)
 
 
 def _plain(run: Runner, images: Images, wanted: Wanted, row: int) -> Scores:

@@ -112,14 +112,13 @@ class _Sample:
         self._size = min(size, max(_SAMPLE_VALUES // max(series, 1), _SMALLEST_SAMPLE))
         self._room = self._size + self._size // 4
         self._seen = 0
-        self._series = series
         self._shares: Values | None = None
         self._columns = 0
         self._keys = np.zeros(0, np.uint64)
         self._values: Values = np.zeros((series, 0))  # the first `_columns` columns count; the others are room
 
     def update(self, values: Values, positions: NDArray[np.int64] | None) -> None:
-        count, self._shares = values.shape[1], None
+        count = values.shape[1]
         if positions is None:
             positions = np.arange(self._seen, self._seen + count, dtype=np.int64)
         self._seen += count
@@ -127,7 +126,7 @@ class _Sample:
             self._take(scatter(positions.astype(np.uint64)), values)
 
     def merge(self, other: _Sample) -> None:
-        self._seen, self._shares = self._seen + other._seen, None
+        self._seen += other._seen
         self._take(other._keys[: other._columns], other._values[:, : other._columns])
 
     def quantiles(self, index: int) -> Quantiles:
@@ -137,11 +136,11 @@ class _Sample:
 
     def _all_shares(self) -> Values:
         """Return `(5, series)`: all quantiles at once, since thousands of small calls take long."""
-        shares = np.full((len(_SHARES), self._series), _NAN)
+        shares = np.full((len(_SHARES), len(self._values)), _NAN)
         self._shrink()
-        values = self._values[:, : self._columns]
         if not self._columns:
             return shares
+        values = self._values[:, : self._columns]
         finite = np.isfinite(values)
         whole = finite.all(axis=1)
         shares[:, whole] = np.quantile(values[whole], _SHARES, axis=1)
@@ -151,6 +150,7 @@ class _Sample:
         return shares
 
     def _take(self, keys: NDArray[np.uint64], values: Values) -> None:
+        self._shares = None
         if not self._size:
             return
         if self._columns >= self._size:  # most columns of a long series go no further than this

@@ -50,8 +50,12 @@ class Bench:
     baseline: Session
 
 
-def choose_engines(bench: Bench) -> tuple[TensorEngine, ...]:
+def choose_engines(bench: Bench, tick: Tick) -> tuple[TensorEngine, ...]:
     """Choose a way for each tensor, compare it with the plain loop on a few channels, and take a slower one if need be.
+
+    Args:
+        bench: What they are compared on.
+        tick: Called before each call of onnxruntime; may raise.
 
     Raises:
         ModelError: onnxruntime cannot run the model.
@@ -60,18 +64,18 @@ def choose_engines(bench: Bench) -> tuple[TensorEngine, ...]:
     engines: list[TensorEngine] = []
     for position in range(len(bench.axes)):
         keep = sum(engine.weight_bytes for engine in engines) <= KEPT_BYTES
-        engines.append(_choose(bench, position, judge, keep=keep))
+        engines.append(_choose(bench, position, judge, tick, keep=keep))
     return tuple(engines)
 
 
-def _choose(bench: Bench, position: int, judge: Masked, *, keep: bool) -> TensorEngine:
+def _choose(bench: Bench, position: int, judge: Masked, tick: Tick, *, keep: bool) -> TensorEngine:
     question, axis = bench.question.part(position, 1), bench.axes[position]
     fixed = bench.source.fixed_batch
     notes = [] if fixed is None else [f"the model has a fixed batch of {fixed}"]
     for method in ("compiled", "batched") if fixed is None else ("batched",) if fixed > 1 else ():
         try:
             engine = TensorEngine(question, axis, bench.source, bench.options, Way(method, "; ".join(notes)))
-            difference, allowed = _check(bench, position, engine.open(keep=keep), judge)
+            difference, allowed = _check(bench, position, engine.open(keep=keep), judge, tick)
         except ModelError as error:
             notes.append(f"{method}: {error}")
             continue
@@ -85,38 +89,38 @@ def _choose(bench: Bench, position: int, judge: Masked, *, keep: bool) -> Tensor
     return TensorEngine(question, axis, bench.source, bench.options, Way("plain", note))
 
 
-def _check(bench: Bench, position: int, runner: ChannelRunner, judge: Masked) -> tuple[float, float]:
+def _check(bench: Bench, position: int, runner: ChannelRunner, judge: Masked, tick: Tick) -> tuple[float, float]:
     """Return how far a runner is from the plain loop, and how far it may be."""
     count = bench.axes[position].count
     # More rows than one, so that rows that depend on each other show.
     channels = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_CHANNELS)).round().astype(np.int64))
     channels = np.resize(channels, max(2, len(channels)))
-    plain = _scores(bench, position, judge, channels)
-    difference = max(map(largest_difference, _found(bench, runner, channels), plain))
+    plain = _scores(bench, position, judge, channels, tick)
+    difference = max(map(largest_difference, _found(bench, runner, channels, tick), plain))
 
     def rounding() -> float:
         options = dataclasses.replace(bench.options, optimise=False)
         other = open_masked(bench.question, bench.axes, bench.source, options)
-        return max(map(largest_difference, _scores(bench, position, other, channels), plain))
+        return max(map(largest_difference, _scores(bench, position, other, channels, tick), plain))
 
     return difference, allowed_difference(bench.source.dtype, difference, rounding)
 
 
-def _scores(bench: Bench, position: int, masked: Masked, channels: NDArray[np.int64]) -> list[Scores]:
+def _scores(bench: Bench, position: int, masked: Masked, channels: NDArray[np.int64], tick: Tick) -> list[Scores]:
     chosen = {position: channels[:, None] == np.arange(bench.axes[position].count)}
 
     def run(image: NDArray[np.float32], wanted: Wanted, rows: NDArray[np.int64], tick: Tick) -> Rows:
         return masked.run(image, masked.shifts(image, wanted), chosen, tick)
 
-    return _found(bench, run, channels)
+    return _found(bench, run, channels, tick)
 
 
-def _found(bench: Bench, runner: ChannelRunner, channels: NDArray[np.int64]) -> list[Scores]:
+def _found(bench: Bench, runner: ChannelRunner, channels: NDArray[np.int64], tick: Tick) -> list[Scores]:
     """Return the scores of each image."""
     found: list[Scores] = []
     for index in range(len(bench.images)):
         image, wanted = bench.images[index : index + 1], bench.wanted.rows([index])
-        outputs = runner(image, wanted, channels, lambda runs: None)
+        outputs = runner(image, wanted, channels, tick)
         unchanged = run_unchanged(bench.baseline, bench.source, image)
         found.append(read_rows(unchanged, outputs, len(channels), wanted))
     return found

@@ -77,8 +77,10 @@ class ChannelResult:
         channels: All channels of all tensors, ranked.
         tensors: The tensors, in graph order.
         threshold: The |mean Δ| from which on a channel matters.
-        images: The first 1,000 of the images that were scored, in order.
-        skipped_images: The first 1,000 of those that could not be read.
+        images: The first images that were scored, in order.
+        image_count: How many were scored.
+        skipped_images: The first images that could not be read.
+        skipped_count: How many could not be read.
         skipped_tensors: Tensors that could not be changed, or have no channels.
         interrupted: Whether it was stopped before all images were scored.
         provider: Where the models ran.
@@ -87,8 +89,6 @@ class ChannelResult:
         quality: How good the classifier is without any change; None unless labels name classes of the model.
         labels: The images with each label.
         intervention: What was done to the channels.
-        image_count: How many images were scored.
-        skipped_count: How many could not be read.
     """
 
     score_output: str
@@ -98,7 +98,9 @@ class ChannelResult:
     tensors: tuple[TensorChannels, ...]
     threshold: float
     images: tuple[ImageBaseline, ...]
+    image_count: int
     skipped_images: tuple[SkippedImage, ...]
+    skipped_count: int
     skipped_tensors: tuple[Skip, ...]
     interrupted: bool
     provider: str
@@ -107,5 +109,3 @@ class ChannelResult:
     quality: Quality | None
     labels: tuple[LabelBaseline, ...]
     intervention: Intervention
-    image_count: int
-    skipped_count: int

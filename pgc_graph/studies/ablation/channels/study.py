@@ -19,12 +19,13 @@ from pgc_graph.runtime.providers import choose_provider
 from pgc_graph.runtime.session import RuntimeOptions, Session, available_cores, open_session
 from pgc_graph.studies.ablation.again import Images
 from pgc_graph.studies.ablation.channels.choose import Bench, choose_engines
+from pgc_graph.studies.ablation.channels.engine import Way
 from pgc_graph.studies.ablation.channels.masked import ChannelAxis
 from pgc_graph.studies.ablation.channels.result import ChannelResult
 from pgc_graph.studies.ablation.channels.scoring import channel_scorer
 from pgc_graph.studies.ablation.channels.tally import THRESHOLD, each_channel, impacts, sum_up
 from pgc_graph.studies.ablation.collect import Collector
-from pgc_graph.studies.ablation.driving import Course, Watch, collect, read_again, set_out
+from pgc_graph.studies.ablation.driving import Course, Halted, Watch, batches_of_images, collect, set_out
 from pgc_graph.studies.ablation.intervention import Intervention
 from pgc_graph.studies.ablation.measure import Measure
 from pgc_graph.studies.ablation.prepare import Prepared
@@ -33,6 +34,7 @@ from pgc_graph.studies.ablation.reference import DonorPool
 __all__ = ["ablate_channel_batches", "ablate_channels", "channel_axes", "open_unchanged"]
 
 _BATCH_SIZE = 4
+_UNCHECKED = Way("plain", "the study ended before this was checked")
 Tell = Callable[[int], None]
 
 
@@ -72,8 +74,7 @@ def ablate_channels(
         ModelError: onnxruntime cannot run the model.
     """
     chosen = intervention or Intervention()
-    workers = max(1, (runtime or RuntimeOptions()).threads or available_cores())
-    source = read_again(model, images, preprocess, runtime, max(1, min(_BATCH_SIZE, len(images) // workers)))
+    source = batches_of_images(model, images, preprocess, _BATCH_SIZE, runtime)
     pool = source.donors(chosen.seed) if chosen.mode == "resample" else None
     return _ablate(model, source, targets, chosen, measure, runtime, pool, threshold, on_images, Watch(stop, on_runs))
 
@@ -152,8 +153,6 @@ def _ablate(
     options = dataclasses.replace(prepared.options, provider=provider, threads=1)
     baseline = open_unchanged(prepared, options)
     bench = _bench(course, prepared, axes, options, baseline)
-    engines = choose_engines(bench)
-    run = channel_scorer(engines, baseline, prepared.source, watch.tick)
     rule = course.rule
     collector = Collector(
         each_channel(prepared.targets, axes),
@@ -161,17 +160,27 @@ def _ablate(
         names=rule.names,
         rank_by=rule.measure.rank_by,
     )
-    interrupted = collect(course, run, workers, collector, on_images, watch.stop)
+    ways = [_UNCHECKED] * len(axes)
+    try:
+        engines = choose_engines(bench, watch.look)
+    except Halted:
+        interrupted = True
+    else:
+        ways = [engine.way for engine in engines]
+        run = channel_scorer(engines, baseline, prepared.source, watch.tick)
+        interrupted = collect(course, run, workers, collector, on_images, watch.stop)
     channels = impacts(collector.ranking(), axes)
     return ChannelResult(
         score_output=prepared.outputs[0],
         baseline=collector.baseline(),
         baseline_logit=collector.baseline_logit(),
         channels=channels,
-        tensors=sum_up(prepared.targets, axes, [engine.way for engine in engines], channels, threshold),
+        tensors=sum_up(prepared.targets, axes, ways, channels, threshold),
         threshold=threshold,
         images=collector.images,
+        image_count=collector.image_count,
         skipped_images=collector.skipped,
+        skipped_count=collector.skipped_count,
         skipped_tensors=prepared.skipped,
         interrupted=interrupted,
         provider=provider,
@@ -180,8 +189,6 @@ def _ablate(
         quality=collector.quality(),
         labels=collector.labels(),
         intervention=intervention,
-        image_count=collector.image_count,
-        skipped_count=collector.skipped_count,
     )
 
 

@@ -56,7 +56,8 @@ class CumulativeResult:
         area: Under the mean score against the share removed, between 0 and 1: high where little is lost for long.
         accuracy_area: The same of accuracy; None unless labels name classes of the model.
         images: How many images were scored.
-        skipped_images: Images that could not be read.
+        skipped_images: The first images that could not be read.
+        skipped_count: How many could not be read.
         skipped_tensors: Tensors that could not be changed.
         interrupted: Whether it was stopped before all images were scored.
         way: How the numbers were computed: `planned` (one graph for all steps), `batched` or `plain`.
@@ -69,6 +70,7 @@ class CumulativeResult:
     accuracy_area: float | None
     images: int
     skipped_images: tuple[SkippedImage, ...]
+    skipped_count: int
     skipped_tensors: tuple[Skip, ...]
     interrupted: bool
     way: Way

@@ -66,7 +66,7 @@ class Steps:
         return dataclasses.replace(self, chosen=tuple(rows[list(index)] for rows in self.chosen))
 
 
-def choose_step_runner(steps: Steps, images: Images, wanted: Wanted, tick: Tick) -> tuple[Runner, Way]:
+def choose_step_runner(steps: Steps, images: Images, wanted: Wanted, tick: Tick, look: Tick) -> tuple[Runner, Way]:
     """Return the fastest way to score all steps that gives what the plain loop gives on some images.
 
     Args:
@@ -74,6 +74,7 @@ def choose_step_runner(steps: Steps, images: Images, wanted: Wanted, tick: Tick)
         images: `(N, ...)` float32, two of them or more where there are.
         wanted: Of these images.
         tick: Called with the number of runs before each call of onnxruntime; may raise.
+        look: The same while ways are compared.
 
     Raises:
         ModelError: onnxruntime cannot run the model.
@@ -81,35 +82,35 @@ def choose_step_runner(steps: Steps, images: Images, wanted: Wanted, tick: Tick)
     count = len(steps.chosen[0])
     checked = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_STEPS)).round().astype(int)).tolist()
     if len(images) == 1:  # rows that depend on each other show only in company
-        images, wanted = np.concatenate([images, -images]), wanted.rows([0, 0])
+        images, wanted = np.concatenate([images, images.max() - images]), wanted.rows([0, 0])
     fixed = steps.source.fixed_batch
     notes = [] if fixed is None else [f"the model has a fixed batch of {fixed}"]
     ways = {"planned": _planned} if steps.are_whole and fixed is None else {}
     for method, write in {**ways, **({} if fixed == 1 else {"batched": _batched})}.items():
         try:
-            run = write(steps, tick)
-            difference, allowed = _check(steps.part(checked), images, wanted, run(images, wanted).gates(checked))
+            found = write(steps, look)(images, wanted).gates(checked)
+            difference, allowed = _check(steps.part(checked), images, wanted, found, look)
         except ModelError as error:
             notes.append(f"{method}: {error}")
             continue
         if difference <= allowed:
-            return run, Way(method, "; ".join(notes), difference)
+            return write(steps, tick), Way(method, "; ".join(notes), difference)
         notes.append(f"{method}: it differs by {difference:.1e} from the plain way, allowed {allowed:.1e}")
     note = "; ".join(notes)
     logger.warning("removals are run one image and step at a time: %s", note)
     return _masked(steps, tick, 1, steps.options), Way("plain", note)
 
 
-def _check(steps: Steps, images: Images, wanted: Wanted, found: Scores) -> tuple[float, float]:
+def _check(steps: Steps, images: Images, wanted: Wanted, found: Scores, look: Tick) -> tuple[float, float]:
     """Return how far scores are from the plain loop's on the first and the last image, and how far they may be."""
     rows = sorted({0, len(images) - 1})
     images, wanted = images[rows], wanted.rows(rows)
-    plain = _masked(steps, lambda runs: None, 1, steps.options)(images, wanted)
+    plain = _masked(steps, look, 1, steps.options)(images, wanted)
     difference = largest_difference(found.rows(rows), plain)
 
     def rounding() -> float:
         options = dataclasses.replace(steps.options, optimise=False)
-        return largest_difference(_masked(steps, lambda runs: None, 1, options)(images, wanted), plain)
+        return largest_difference(_masked(steps, look, 1, options)(images, wanted), plain)
 
     return difference, allowed_difference(steps.source.dtype, difference, rounding)
 

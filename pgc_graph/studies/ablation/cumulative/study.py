@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -18,13 +19,14 @@ from pgc_graph.preprocess import Preprocess
 from pgc_graph.runtime.providers import choose_provider
 from pgc_graph.runtime.session import RuntimeOptions, available_cores
 from pgc_graph.studies.ablation.again import Images
+from pgc_graph.studies.ablation.channels.engine import Way
 from pgc_graph.studies.ablation.channels.masked import ChannelAxis
 from pgc_graph.studies.ablation.channels.result import ChannelResult
 from pgc_graph.studies.ablation.channels.study import channel_axes, open_unchanged
 from pgc_graph.studies.ablation.collect import Collector
 from pgc_graph.studies.ablation.cumulative.result import CumulativePoint, CumulativeResult, Removal, area_under
 from pgc_graph.studies.ablation.cumulative.runners import Steps, choose_step_runner
-from pgc_graph.studies.ablation.driving import Watch, collect, read_again, set_out
+from pgc_graph.studies.ablation.driving import Halted, Watch, batches_of_images, collect, set_out
 from pgc_graph.studies.ablation.intervention import Intervention
 from pgc_graph.studies.ablation.measure import Measure
 from pgc_graph.studies.ablation.prepare import Prepared
@@ -90,7 +92,7 @@ def remove_cumulatively(
         ModelError: onnxruntime cannot run the model.
     """
     chosen = intervention or Intervention()
-    source = read_again(model, images, preprocess, runtime, _BATCH_SIZE)
+    source = batches_of_images(model, images, preprocess, _BATCH_SIZE, runtime)
     pool = source.donors(chosen.seed) if chosen.mode == "resample" else None
     return _remove(
         model, source, order, targets, chosen, measure, runtime, pool, steps, on_images, Watch(stop, on_runs)
@@ -150,11 +152,14 @@ def _remove(
     chosen = _chosen(order, counts, prepared, axes)
     unchanged = open_unchanged(prepared, options)
     todo = Steps(prepared.question, axes, chosen, prepared.source, options, unchanged)
-    run, way = choose_step_runner(todo, course.first.batch.tensor, course.first.wanted, watch.tick)
     marks = [Target(order[max(count, 1) - 1].tensor, "", "") for count in counts]
     rule = course.rule
     collector = Collector(marks, has_logit=len(prepared.outputs) > 1, names=rule.names)
-    interrupted = collect(course, run, workers, collector, on_images, watch.stop)
+    way, interrupted = Way("plain", "the study ended before this was checked"), True
+    with contextlib.suppress(Halted):
+        sample = course.first
+        run, way = choose_step_runner(todo, sample.batch.tensor, sample.wanted, watch.tick, watch.look)
+        interrupted = collect(course, run, workers, collector, on_images, watch.stop)
     points = _points(collector, counts, order)
     accuracy = [point.quality.accuracy for point in points if point.quality is not None]
     return CumulativeResult(
@@ -164,6 +169,7 @@ def _remove(
         accuracy_area=area_under(counts, accuracy) if accuracy else None,
         images=collector.image_count,
         skipped_images=collector.skipped,
+        skipped_count=collector.skipped_count,
         skipped_tensors=prepared.skipped,
         interrupted=interrupted,
         way=way,
