@@ -8,8 +8,10 @@ __all__ = ["COMMANDS", "cli"]
 
 COMMANDS = {
     "synth": ("pgc_train.commands.synth", "Draw labelled hand crops."),
+    "to-parquet": ("pgc_train.commands.to_parquet", "Put labelled crops into one Parquet file, split by group."),
     "train": ("pgc_train.commands.train", "Fit a model on folders of crops."),
     "evaluate": ("pgc_train.commands.evaluate", "Score a checkpoint or an ONNX model on labelled crops."),
+    "predict": ("pgc_train.commands.predict", "Write the probability of pointing of images to a CSV."),
     "export": ("pgc_train.commands.export", "Write a checkpoint as an ONNX graph, checked against torch."),
 }
 

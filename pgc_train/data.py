@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgc_graph.errors import ImageError, OptionError
-from pgc_graph.images import Preprocess, find_images, load_image, resize_image, to_tensor
+from pgc_graph.images import Preprocess, find_images, resize_image, to_tensor
+from pgc_train.crops import LABELS, Crop
+from pgc_train.tables import open_crops
 
 __all__ = [
     "LABELS",
@@ -31,32 +33,13 @@ __all__ = [
     "find_crops",
     "fingerprint",
     "hold_out_groups",
+    "label_crop",
     "read_splits",
 ]
 
 logger = logging.getLogger(__name__)
 
-LABELS = ("not_pointing", "pointing")
-"""Folder names; the position is the class."""
-
 _COLUMNS = ("image_path", "label", "source", "group", "split")
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One labelled image file.
-
-    Attributes:
-        path: The file.
-        label: 1 = pointing, 0 = not_pointing.
-        source: The data set it comes from.
-        group: Who or which session, unique across sources.
-    """
-
-    path: Path
-    label: int
-    source: str
-    group: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +71,7 @@ def find_crops(roots: Iterable[Path]) -> tuple[Crop, ...]:
     found: dict[Path, Crop] = {}
     for root in roots:
         paths = find_images(root)
-        crops = [crop for crop in (_label(path, root) for path in paths) if crop is not None]
+        crops = [crop for crop in (label_crop(path, root) for path in paths) if crop is not None]
         if not crops:
             raise ImageError(
                 f"none of the {len(paths)} images in {root} lies in a folder called pointing or not_pointing; "
@@ -99,6 +82,16 @@ def find_crops(roots: Iterable[Path]) -> tuple[Crop, ...]:
         for crop in crops:
             found.setdefault(crop.path.resolve(), crop)
     return tuple(found.values())
+
+
+def label_crop(path: Path, root: Path) -> Crop | None:
+    """Label an image below a root by the nearest label folder above it; None where there is none."""
+    absolute = path.resolve()
+    for folder in absolute.parents:
+        if folder.name in LABELS:
+            source = folder.parent.name or root.name
+            return Crop(path, LABELS.index(folder.name), source, f"{source}/{path.stem.partition('_')[0]}")
+    return None
 
 
 def read_splits(table: Path, split: str) -> tuple[Crop, ...]:
@@ -191,9 +184,9 @@ def decode_for_inference(crops: Sequence[Crop], preprocess: Preprocess) -> CropP
 def _decode(crops: Sequence[Crop], convert: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> CropPixels:
     rows: list[NDArray[Any]] = []
     good: list[Crop] = []
-    for crop in crops:
+    for crop, load in open_crops(crops):
         try:
-            rows.append(convert(load_image(crop.path)))
+            rows.append(convert(load()))
             good.append(crop)
         except ImageError as error:
             logger.warning("skipped: %s", error)
@@ -201,15 +194,6 @@ def _decode(crops: Sequence[Crop], convert: Callable[[NDArray[np.uint8]], NDArra
         raise ImageError(f"none of the {len(crops)} crops could be read; give readable images")
     labels = np.array([crop.label for crop in good], np.float32)
     return CropPixels(tuple(good), np.stack(rows), labels, len(crops) - len(good))
-
-
-def _label(path: Path, root: Path) -> Crop | None:
-    absolute = path.resolve()
-    for folder in absolute.parents:
-        if folder.name in LABELS:
-            source = folder.parent.name or root.name
-            return Crop(path, LABELS.index(folder.name), source, f"{source}/{path.stem.partition('_')[0]}")
-    return None
 
 
 def _row_to_crop(row: dict[str, str], table: Path) -> Crop:

@@ -23,17 +23,20 @@ from pgc_graph.files import write_text
 from pgc_graph.results import to_json
 from pgc_train.checkpoint import BEST_NAME, LAST_NAME, Checkpoint, save_checkpoint
 from pgc_train.epoch import DROPOUT, TrainingData, train_epoch
+from pgc_train.keep import keep_epoch, rank_epoch
 from pgc_train.metrics import score_logits
 from pgc_train.options import TrainOptions
 from pgc_train.predict import predict_logits
 from pgc_train.sampling import Pools, derive_seed, make_pools, positive_weight
+from pgc_train.show import epoch_line
 from pgc_train.state import TrainState, restore_state, start_state, to_checkpoint
 
-__all__ = ["HISTORY_NAME", "FitResult", "Report", "fit"]
+__all__ = ["HISTORY_NAME", "LOG_NAME", "FitResult", "Report", "fit"]
 
 logger = logging.getLogger(__name__)
 
 HISTORY_NAME = "history.json"
+LOG_NAME = "train.log"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def fit(
     resume: Checkpoint | None = None,
     report: Report | None = None,
 ) -> FitResult:
-    """Train a model and keep `best.pt`, `last.pt` and `history.json` in a folder up to date after every epoch.
+    """Train a model and keep `best.pt`, `last.pt`, `history.json` and `train.log` in a folder up to date after every epoch.
 
     Ctrl-C ends the run at the last whole epoch, which `last.pt` holds.
 
@@ -97,7 +100,8 @@ def fit(
         data.training.labels,
         data.synthetic,
         synth_share=options.synth_share,
-        pointing_share=options.pointing_share,
+        pointing_share=options.photographed_share,
+        anew=options.resampling == "weighted",
         length=options.samples_per_epoch,
     )
     positive_weight(pools)  # one class alone is refused before anything is written
@@ -134,7 +138,9 @@ def _run_epoch(
     rate = state.optimiser.param_groups[0]["lr"]
     validation = score_logits(predict_logits(state.average, data.validation.pixels), data.validation.labels)
     state.scheduler.step(validation.f1 if options.plateau == "f1" else validation.loss)
-    is_best = not state.best[0] or _rank(validation.f1, validation.loss, options) > _rank(*state.best[1:], options)
+    is_best = not state.best[0] or rank_epoch(validation.f1, validation.loss, options) > rank_epoch(
+        *state.best[1:], options
+    )
     if is_best:
         state.best = (epoch, validation.f1, validation.loss)
     state.history.append(
@@ -149,16 +155,15 @@ def _run_epoch(
     )
 
 
-def _rank(f1: float, loss: float, options: TrainOptions) -> tuple[float, float]:
-    return (f1, -loss) if options.best == "f1" else (-loss, f1)
-
-
 def _save(state: TrainState, spec: ModelSpec, options: TrainOptions, data: TrainingData, folder: Path) -> None:
+    if state.history and options.keep:
+        keep_epoch(state, spec, options, data.identity, folder)
     # The best goes first: whoever finds an epoch in last.pt finds its best.pt too.
     if state.history and state.best[0] == len(state.history):
         save_checkpoint(to_checkpoint(state, spec, options, data.identity, resumable=False), folder / BEST_NAME)
     save_checkpoint(to_checkpoint(state, spec, options, data.identity, resumable=True), folder / LAST_NAME)
     write_text(folder / HISTORY_NAME, to_json({"epochs": state.history}) + "\n")
+    write_text(folder / LOG_NAME, "".join(f"{epoch_line(record)}\n" for record in state.history))
 
 
 def _is_stale(state: TrainState, options: TrainOptions) -> bool:
@@ -172,9 +177,10 @@ def _check_resumable(checkpoint: Checkpoint, spec: ModelSpec, options: TrainOpti
         raise OptionError("the run to resume has another model design; give the same model options or start anew")
     if dict(checkpoint.data) != data.identity:
         raise OptionError("the run to resume saw other data; give the same data options or start anew")
-    free = {"epochs", "patience", "threads"}
-    wanted = dataclasses.asdict(options)
-    changed = [key for key, value in wanted.items() if key not in free and checkpoint.options.get(key) != value]
+    free = {"epochs", "patience", "threads", "keep"}
+    # A run begun before an option existed did what is now the option's default.
+    begun = dataclasses.asdict(TrainOptions()) | dict(checkpoint.options)
+    changed = [key for key, value in dataclasses.asdict(options).items() if key not in free and begun[key] != value]
     if changed:
         raise OptionError(f"the run to resume has another {changed[0]}; give the same options or start anew")
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from pgc_graph.errors import OptionError
 
-__all__ = ["AugmentOptions", "TrainOptions"]
+__all__ = ["RESAMPLING", "AugmentOptions", "TrainOptions"]
+
+RESAMPLING = ("share", "none", "balanced", "weighted")
 
 _FIRST_STRENGTH = 0.3
 
@@ -77,6 +79,9 @@ class TrainOptions:
         synth_share: Share of an epoch's crops drawn from the synthetic ones.
         pointing_share: Share of pointing crops among an epoch's photographs; 0 = as many as there are. What is left of
             the imbalance is weighed by the loss.
+        resampling: Which photographs an epoch takes: `share`, by `pointing_share`; `none`, as they come; `balanced`, half
+            of them pointing; `weighted`, the same, but drawn anew each time, so that a crop may come twice or not at all.
+        keep: How many of the last and of the best epochs are kept in checkpoints of their own; 0 = none.
         seed: Of initial weights, sampling, augmentation and dropout.
         threads: Of torch; 0 = its own choice.
         cache_size: Side in pixels at which training crops are kept.
@@ -97,6 +102,8 @@ class TrainOptions:
     samples_per_epoch: int = 0
     synth_share: float = 0.4
     pointing_share: float = 0.35
+    resampling: str = "share"
+    keep: int = 0
     seed: int = 0
     threads: int = 0
     cache_size: int = 64
@@ -106,6 +113,8 @@ class TrainOptions:
         for field in ("best", "plateau"):
             if getattr(self, field) not in ("f1", "loss"):
                 raise OptionError(f"{field} cannot watch {getattr(self, field)!r}; expected f1 or loss")
+        if self.resampling not in RESAMPLING:
+            raise OptionError(f"unknown resampling {self.resampling!r}; expected {', '.join(RESAMPLING)}")
         if not 0 <= self.synth_share < 1:
             raise OptionError(f"synthetic share {self.synth_share} is impossible; expected 0 or more and below 1")
         if not 0 <= self.pointing_share < 1:
@@ -117,3 +126,8 @@ class TrainOptions:
             )
         if min(self.epochs, self.batch_size, self.cache_size) < 1 or self.learning_rate <= 0:
             raise OptionError("epochs, batch size, cache size and learning rate must be above 0")
+
+    @property
+    def photographed_share(self) -> float:
+        """The share of pointing crops among an epoch's photographs; 0 = as they come."""
+        return {"share": self.pointing_share, "none": 0.0}.get(self.resampling, 0.5)

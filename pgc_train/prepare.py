@@ -23,8 +23,9 @@ from pgc_train.data import (
     read_splits,
 )
 from pgc_train.epoch import TrainingData
+from pgc_train.tables import read_table, split_roots
 
-__all__ = ["DataQuery", "choose_crops", "crops_to_judge", "load_training_data"]
+__all__ = ["DataQuery", "choose_crops", "crops_to_judge", "crops_to_test", "load_training_data"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,9 @@ class DataQuery:
     """Where crops come from.
 
     Attributes:
-        roots: Folders of photographs to learn from.
-        synthetic_roots: Folders of drawn crops to learn from.
-        validation_roots: Folders to be judged by.
+        roots: Folders of photographs to learn from; Parquet files, whose rows `train` and `val` are used.
+        synthetic_roots: Folders of drawn crops to learn from; Parquet files, all rows.
+        validation_roots: Folders to be judged by; Parquet files, all rows.
         splits: A CSV whose rows `train` and `val` are used.
         validation_fraction: Share of the photographs held out where nothing else names validation crops.
         seed: Of the hold-out.
@@ -60,9 +61,10 @@ def choose_crops(query: DataQuery) -> tuple[tuple[Crop, ...], tuple[Crop, ...], 
         ImageError: A folder does not exist or holds no labelled image.
         OptionError: There is nothing to learn from or to be judged by, or a file is on both sides.
     """
-    photographs = find_crops(query.roots)
-    drawn = find_crops(query.synthetic_roots)
-    validation = find_crops(query.validation_roots)
+    folders, tables = split_roots(query.roots)
+    photographs = (*find_crops(folders), *(crop for table in tables for crop in read_table(table, "train")))
+    drawn = _all_crops(query.synthetic_roots)
+    validation = (*_all_crops(query.validation_roots), *(crop for table in tables for crop in read_table(table, "val")))
     if query.splits is not None:
         photographs += read_splits(query.splits, "train")
         validation += read_splits(query.splits, "val")
@@ -105,14 +107,26 @@ def load_training_data(query: DataQuery, preprocess: Preprocess, cache_size: int
     return TrainingData(training, synthetic, validation, identity)
 
 
+def crops_to_test(query: DataQuery) -> tuple[Crop, ...]:
+    """List the rows `test` of the tables that a run is given; none where there are none."""
+    crops = tuple(crop for table in split_roots(query.roots)[1] for crop in read_table(table, "test"))
+    return crops + (() if query.splits is None else read_splits(query.splits, "test"))
+
+
 def crops_to_judge(roots: Sequence[Path], splits: Path | None, split: str) -> tuple[Crop, ...]:
-    """List the crops to score a model on: those in some folders and the rows of one split of a table.
+    """List the crops to score a model on: those in some folders and the rows of one split of Parquet files and a table.
 
     Raises:
         ImageError: A folder does not exist or holds no labelled image.
         OptionError: There is no crop, or the table cannot be read.
     """
-    crops = find_crops(roots)
+    folders, tables = split_roots(roots)
+    crops = find_crops(folders)
+    for table in tables:
+        chosen = read_table(table, split)
+        if not chosen:
+            raise OptionError(f"{table} has no row of the split {split!r}; name another with --split")
+        crops += chosen
     if splits is not None:
         rows = read_splits(splits, split)
         if not rows:
@@ -121,6 +135,11 @@ def crops_to_judge(roots: Sequence[Path], splits: Path | None, split: str) -> tu
     if not crops:
         raise OptionError("no crops to score; give folders with --data or a table with --splits")
     return crops
+
+
+def _all_crops(roots: Sequence[Path]) -> tuple[Crop, ...]:
+    folders, tables = split_roots(roots)
+    return (*find_crops(folders), *(crop for table in tables for crop in read_table(table, None)))
 
 
 def _check_apart(training: Sequence[Crop], validation: Sequence[Crop]) -> None:

@@ -15,9 +15,12 @@ from pgc_graph.files import write_text
 from pgc_graph.images import Preprocess
 from pgc_graph.results import to_json
 from pgc_train.checkpoint import BEST_NAME, LAST_NAME, Checkpoint, load_checkpoint
-from pgc_train.loop import HISTORY_NAME, FitResult, Report, fit
+from pgc_train.evaluate import open_scorer
+from pgc_train.keep import clear_kept
+from pgc_train.loop import HISTORY_NAME, LOG_NAME, FitResult, Report, fit
 from pgc_train.options import TrainOptions
-from pgc_train.prepare import DataQuery, load_training_data
+from pgc_train.predictions import TEST_NAME, write_predictions
+from pgc_train.prepare import DataQuery, crops_to_test, load_training_data
 
 __all__ = ["SUMMARY_NAME", "Summary", "train_model"]
 
@@ -59,6 +62,8 @@ def train_model(
 ) -> Summary:
     """Train a model into a folder, made if need be: best.pt, last.pt, history.json, summary.json.
 
+    Where the data have a split `test`, its predictions by the best epoch go to test_predictions.csv.
+
     Args:
         spec: The model's design.
         query: Where crops come from.
@@ -78,6 +83,9 @@ def train_model(
     data = load_training_data(query, Preprocess(size=spec.image_size), options.cache_size)
     _make_folder(folder, fresh=checkpoint is None)
     result = fit(spec, data, options, folder, resume=checkpoint, report=report)
+    tested = crops_to_test(query)
+    if tested and result.best_epoch and not result.interrupted:
+        write_predictions(open_scorer(folder), tested, folder / TEST_NAME)
     summary = Summary(
         spec=spec,
         parameters=_count_parameters(spec),
@@ -106,8 +114,10 @@ def _make_folder(folder: Path, *, fresh: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A best.pt of the run before must not pass for one of the run that replaces it.
-        for name in (LAST_NAME, BEST_NAME, HISTORY_NAME, SUMMARY_NAME) if fresh else ():
+        for name in (LAST_NAME, BEST_NAME, HISTORY_NAME, SUMMARY_NAME, LOG_NAME, TEST_NAME) if fresh else ():
             (folder / name).unlink(missing_ok=True)
+        if fresh:
+            clear_kept(folder)
     except OSError as error:
         raise OptionError(f"cannot write to the folder {folder}: {error.strerror}; choose another") from error
 

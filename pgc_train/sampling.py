@@ -23,10 +23,12 @@ class Pools:
     Attributes:
         members: Indices into the crops, one array a pool: photographs not pointing and pointing, drawn likewise.
         counts: How many crops of each pool an epoch takes.
+        anew: Whether photographs are drawn independently, one by one, instead of without replacement.
     """
 
     members: tuple[NDArray[np.int64], ...]
     counts: tuple[int, ...]
+    anew: bool = False
 
 
 def derive_seed(seed: int, *path: int) -> int:
@@ -41,6 +43,7 @@ def make_pools(
     synth_share: float = 0.0,
     pointing_share: float = 0.0,
     length: int = 0,
+    anew: bool = False,
 ) -> Pools:
     """Decide how many crops of which kind an epoch takes.
 
@@ -50,6 +53,7 @@ def make_pools(
         synth_share: Share of the epoch that is drawn; void where only one kind is there.
         pointing_share: Share of pointing crops among the photographs; 0, or a class missing = as they come.
         length: Crops an epoch; 0 = as many as there are photographs, plus the drawn share.
+        anew: Whether photographs are drawn independently, so that one may come twice or not at all.
     """
     real, drawn = int((~synthetic).sum()), int(synthetic.sum())
     if not real or not drawn:
@@ -64,7 +68,7 @@ def make_pools(
         pointing = round(count * (share if share and 0.0 < natural < 1.0 else natural))
         members += classes
         counts += [count - pointing, pointing]
-    return Pools(tuple(members), tuple(counts))
+    return Pools(tuple(members), tuple(counts), anew)
 
 
 def epoch_order(pools: Pools, seed: int) -> NDArray[np.int64]:
@@ -78,7 +82,10 @@ def epoch_order(pools: Pools, seed: int) -> NDArray[np.int64]:
         `(epoch length,)` indices into the crops.
     """
     generator = np.random.default_rng(seed)
-    taken = [_take(pool, count, generator) for pool, count in zip(pools.members, pools.counts, strict=True)]
+    # The first two pools are photographs.
+    anew = (pools.anew, pools.anew, False, False)
+    pairs = zip(pools.members, pools.counts, anew[: len(pools.members)], strict=True)
+    taken = [_take(pool, count, generator, anew=drawn) for pool, count, drawn in pairs]
     return generator.permutation(np.concatenate(taken))
 
 
@@ -97,8 +104,10 @@ def positive_weight(pools: Pools) -> float:
     return negative / positive
 
 
-def _take(pool: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def _take(pool: NDArray[np.int64], count: int, generator: np.random.Generator, *, anew: bool) -> NDArray[np.int64]:
     if not count:
         return pool[:0]
+    if anew:
+        return generator.choice(pool, count)
     rounds = -(-count // len(pool))
     return np.concatenate([generator.permutation(pool) for _ in range(rounds)])[:count]

@@ -12,10 +12,11 @@ from pgc_train.metrics import Scores
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from pgc_train.dataset import DatasetReport
     from pgc_train.loop import Report
     from pgc_train.run import Summary
 
-__all__ = ["count_progress", "score_table", "show_progress", "summary_lines"]
+__all__ = ["count_progress", "dataset_lines", "epoch_line", "score_table", "show_progress", "summary_lines"]
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def show_progress(epochs: int, stream: TextIO) -> Iterator[Report]:
                 total=epochs * total,
             )
 
-        yield Report(step=step, epoch=lambda record: progress.console.print(_epoch_line(record), highlight=False))
+        yield Report(step=step, epoch=lambda record: progress.console.print(epoch_line(record), highlight=False))
 
 
 @contextlib.contextmanager
@@ -81,6 +82,32 @@ def summary_lines(summary: Summary, folder: Path) -> list[str]:
     return lines
 
 
+def dataset_lines(report: DatasetReport, path: Path) -> list[str]:
+    """Say what went into a table: the classes of every split and of every source."""
+    names = [*report.splits, *report.sources]
+    width = max(len(name) for name in (*names, "source"))
+    lines = [f"wrote {report.rows} crops of {report.groups} groups to {path}"]
+    for title, counts in (("split", report.splits), ("source", report.sources)):
+        lines.append(f"{title:{width}}  pointing  not_pointing   share")
+        for name, (negative, positive) in counts.items():
+            share = (negative + positive) / report.rows
+            lines.append(f"{name:{width}}  {positive:8d}  {negative:12d}  {share:6.1%}")
+    if report.skipped:
+        lines.append(f"{report.skipped} unreadable crops were left out")
+    return lines
+
+
+def epoch_line(record: Mapping[str, Any]) -> str:
+    """Say in a line how an epoch went."""
+    train, validation = record["train"], record["validation"]
+    mark = "  best" if record["best"] else ""
+    return (
+        f"epoch {record['epoch']:3d}  train loss {train['loss']:.4f} F1 {train['f1']:.4f}  "
+        f"validation loss {validation['loss']:.4f} F1 {validation['f1']:.4f}  "
+        f"lr {record['learning_rate']:.1e}  {record['seconds']:.1f} s{mark}"
+    )
+
+
 def score_table(rows: Mapping[str, Scores]) -> list[str]:
     """Lay scores out as a table, one row a name; the counts are TP, FP, TN, FN."""
     width = max(len(name) for name in (*rows, "crops"))
@@ -101,16 +128,6 @@ def _score_row(name: str, scores: Scores) -> str:
     return (
         f"{name}  {scores.count:5d}  {scores.f1:.4f}     {scores.precision:.4f}  {scores.recall:.4f}    "
         f"{scores.accuracy:.4f}  " + "  ".join(f"{count:5d}" for count in counts)
-    )
-
-
-def _epoch_line(record: Mapping[str, Any]) -> str:
-    train, validation = record["train"], record["validation"]
-    mark = "  best" if record["best"] else ""
-    return (
-        f"epoch {record['epoch']:3d}  train loss {train['loss']:.4f} F1 {train['f1']:.4f}  "
-        f"validation loss {validation['loss']:.4f} F1 {validation['f1']:.4f}  "
-        f"lr {record['learning_rate']:.1e}  {record['seconds']:.1f} s{mark}"
     )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "HEADS",
     "PRESETS",
     "PRESET_NAMES",
+    "TOKEN_HEADS",
     "BlockSize",
     "ModelSpec",
     "preset",
@@ -34,11 +35,11 @@ __all__ = [
 
 BACKBONES = ("inverted_se", "baseline", "convnext")
 HEADS = ("auto", "avg", "avgmax_mlp", "transformer", "mlp_mixer")
+TOKEN_HEADS = ("transformer", "mlp_mixer")
 COLOURS = ("rgb", "luma", "lab", "luv")
 PRESET_NAMES = ("s", "c", "m", "l")
 
 _AUTO_HEADS = {"inverted_se": "avgmax_mlp", "baseline": "avg", "convnext": "transformer"}
-_TOKEN_HEADS = ("transformer", "mlp_mixer")
 _MAX_ATTENTION_HEADS = 8
 
 
@@ -230,7 +231,7 @@ def _check_sizes(spec: ModelSpec) -> None:
     image, features, grid = ("x".join(map(str, pair)) for pair in (spec.image_size, spec.feature_size, spec.token_grid))
     if min(spec.feature_size) < 1:
         raise OptionError(f"image_size {image} is too small for {spec.num_blocks} {spec.backbone} blocks; enlarge it")
-    if spec.resolved_head not in _TOKEN_HEADS:
+    if spec.resolved_head not in TOKEN_HEADS:
         return
     if any(length % parts for length, parts in zip(spec.feature_size, spec.token_grid, strict=True)):
         raise OptionError(

@@ -18,7 +18,7 @@ from pgc_graph.errors import ImageError, OptionError
 from pgc_graph.images import decode_image
 from pgc_graph.sources.source import Entry, ImageSource, Pixels, file_stamp
 
-__all__ = ["ParquetImages", "parquet_images"]
+__all__ = ["ParquetImages", "parquet_images", "parquet_rows"]
 
 _ROWS = 64  # read at once
 _NARROW_ROWS = 8192  # of columns without images
@@ -130,6 +130,39 @@ def parquet_images(path: Path, *, split: str | None = None, limit: int | None = 
         known = f"no row whose split is {split!r} (found {', '.join(sorted(splits))})" if splits else "no rows"
         raise OptionError(f"{path} has {known}; expected at least one image")
     return ParquetImages(path, split, tuple(ends), tuple(sorted(labels.keys() - {""})), columns)
+
+
+def parquet_rows(
+    path: Path, needed: Sequence[str], optional: Sequence[str] = ()
+) -> tuple[tuple[str, ...], Iterator[dict[str, str]]]:
+    """Read columns of text, a few rows at a time.
+
+    Args:
+        path: The file.
+        needed: Columns that must be there.
+        optional: Columns that are read where they are.
+
+    Returns:
+        The names of all columns, and an iterator of rows; a missing value is an empty text.
+
+    Raises:
+        ImageError: The file cannot be read or lacks a column.
+        OptionError: pyarrow is not installed.
+    """
+    with _open(path) as file:
+        found = tuple(file.schema_arrow.names)
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise ImageError(f"{path} has no column {missing[0]} (found {', '.join(found)}); expected {' '.join(needed)}")
+    columns = (*needed, *(name for name in optional if name in found))
+    return found, _text_rows(path, columns)
+
+
+def _text_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    with _open(path) as file:
+        for group in range(file.num_row_groups):
+            for rows in _rows(path, file, columns, _NARROW_ROWS, group):
+                yield from ({name: _text(value) for name, value in row.items()} for row in rows)
 
 
 def _open(path: Path) -> Any:

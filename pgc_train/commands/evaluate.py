@@ -14,9 +14,15 @@ __all__ = ["command"]
 
 @click.command("evaluate", short_help="Score a checkpoint or an ONNX model on labelled crops.")
 @click.argument("model_path", metavar="MODEL", type=FOLDER)
-@click.option("--data", "roots", type=FOLDER, multiple=True, help="Folder with pointing/ and not_pointing/ in it.")
+@click.option(
+    "--data",
+    "roots",
+    type=FOLDER,
+    multiple=True,
+    help="Folder with pointing/ and not_pointing/ in it, or a .parquet file.",
+)
 @click.option("--splits", type=FOLDER, help="CSV: image_path,label,source,group,split.")
-@click.option("--split", default="val", show_default=True, help="Which rows of the CSV.")
+@click.option("--split", default="val", show_default=True, help="Which rows of the CSV and of .parquet files.")
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.5, show_default=True)
 @click.option("--by-source", is_flag=True, help="A row for each source as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -36,19 +42,17 @@ def command(
       pgc-train evaluate runs/s --data more-photographs --by-source
     """
     from pgc_graph.results import to_json
-    from pgc_train.checkpoint import load_checkpoint
-    from pgc_train.evaluate import evaluate_checkpoint, evaluate_onnx
+    from pgc_train.evaluate import evaluate, open_scorer
     from pgc_train.prepare import crops_to_judge
     from pgc_train.show import score_table
 
     show_warnings()
     crops = crops_to_judge(roots, splits, split)
-    if model_path.suffix == ".onnx":
-        result = evaluate_onnx(model_path, crops, threshold)
-    else:
-        result = evaluate_checkpoint(load_checkpoint(model_path), crops, threshold)
+    result = evaluate(open_scorer(model_path), crops, threshold)
     if as_json:
         click.echo(to_json(result))
         return
     rows = {"all": result.scores, **(result.by_source if by_source else {})}
     click.echo("\n".join(score_table(rows)))
+    area = "none, one class is missing" if result.roc_auc is None else f"{result.roc_auc:.4f}"
+    click.echo(f"ROC-AUC {area}  calibration error {result.calibration.error:.4f}", err=True)

@@ -10,17 +10,35 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgc_graph.build.spec import BACKBONES, COLOURS, HEADS, PRESET_NAMES, preset
-from pgc_train.options import AugmentOptions, TrainOptions
+from pgc_graph.build.spec import BACKBONES, COLOURS, HEADS, PRESET_NAMES, TOKEN_HEADS, preset
+from pgc_graph.errors import OptionError
+from pgc_train.options import RESAMPLING, AugmentOptions, TrainOptions
 
 if TYPE_CHECKING:
     from pgc_train.prepare import DataQuery
 
-__all__ = ["FOLDER", "data_options", "recipe_options", "spec_options"]
+__all__ = ["FOLDER", "PAIR", "data_options", "recipe_options", "spec_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
+
+
+class _Pair(click.ParamType[tuple[int, int]]):
+    """Two lengths, as 32 for both or 32x48."""
+
+    name = "NxM"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a size; expected a number of at least 1, or two as 32x48", param, ctx)
+        return int(parts[0]), int(parts[-1])
+
+
+PAIR = _Pair()
 _DEFAULTS = TrainOptions()
 
 
@@ -29,10 +47,16 @@ def spec_options(function: Function) -> Function:
 
     @_add(
         click.option("--preset", "preset_name", type=click.Choice(PRESET_NAMES), default="s", show_default=True),
-        click.option("--backbone", type=click.Choice(BACKBONES), help="Instead of the preset's."),
-        click.option("--head", type=click.Choice(HEADS), help="Instead of the preset's."),
+        click.option("--backbone", "--arch-variant", type=click.Choice(BACKBONES), help="Instead of the preset's."),
+        click.option("--head", "--head-variant", type=click.Choice(HEADS), help="Instead of the preset's."),
+        click.option("--token-mixer-grid", type=PAIR, help="Rows x columns of tokens of the heads over tokens.  [2x2]"),
+        click.option("--image-size", type=PAIR, help="Height x width that the network sees, in pixels.  [32x32]"),
         click.option(
             "--colour", type=click.Choice(COLOURS), help="What the network sees, computed from RGB inside it."
+        ),
+        *(
+            click.option(flag, "colour", flag_value=colour, default=None, help=f"The same as --colour {colour}.")
+            for flag, colour in (("--rgb-to-y", "luma"), ("--rgb-to-lab", "lab"), ("--rgb-to-luv", "luv"))
         ),
         click.option("--base-channels", type=click.IntRange(1), help="Instead of the preset's."),
         click.option("--num-blocks", type=click.IntRange(1), help="Instead of the preset's."),
@@ -40,12 +64,18 @@ def spec_options(function: Function) -> Function:
     )
     @functools.wraps(function)
     def wrapper(*args: Any, preset_name: str, dropout: float | None, **kwargs: Any) -> Any:
-        names = ("backbone", "head", "colour", "base_channels", "num_blocks")
+        names = ("backbone", "head", "colour", "base_channels", "num_blocks", "image_size")
         parts = {name: kwargs.pop(name) for name in names}
+        parts["token_grid"] = kwargs.pop("token_mixer_grid")
         changes = {name: value for name, value in parts.items() if value is not None}
         if "backbone" in changes:
             changes.setdefault("head", "auto")
         spec = dataclasses.replace(preset(preset_name), **changes)
+        if "token_grid" in changes and spec.resolved_head not in TOKEN_HEADS:
+            raise OptionError(
+                f"--token-mixer-grid says nothing to the head {spec.resolved_head}, which has no tokens; "
+                f"expected --head-variant {' or '.join(TOKEN_HEADS)}"
+            )
         if changes and spec != preset(preset_name):
             spec = dataclasses.replace(spec, variant="custom")
         if dropout is not None:
@@ -60,7 +90,11 @@ def data_options(function: Function) -> Function:
 
     @_add(
         click.option(
-            "--data", "roots", type=FOLDER, multiple=True, help="Folder with pointing/ and not_pointing/ in it."
+            "--data",
+            "roots",
+            type=FOLDER,
+            multiple=True,
+            help="Folder with pointing/ and not_pointing/ in it, or a .parquet file.",
         ),
         click.option("--synth-data", type=FOLDER, multiple=True, help="The same for crops drawn by `pgc-train synth`."),
         click.option("--val-data", type=FOLDER, multiple=True, help="Crops to validate on."),
@@ -111,12 +145,7 @@ def recipe_options(function: Function) -> Function:
         _number(
             "--synth-share", "synth_share", click.FloatRange(0, 1, max_open=True), "Share of drawn crops in an epoch."
         ),
-        _number(
-            "--pointing-share",
-            "pointing_share",
-            click.FloatRange(0, 1, max_open=True),
-            "Share of pointing crops among an epoch's photographs; 0 = as they come.",
-        ),
+        *_sampling_options(),
         _number("--seed", "seed", click.IntRange(0), "Of all randomness."),
         _number("--threads", "threads", click.IntRange(0), "Of torch; 0 = its own choice."),
         click.option(
@@ -144,6 +173,24 @@ def recipe_options(function: Function) -> Function:
         return function(*args, recipe=recipe, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+def _sampling_options() -> tuple[Callable[[Any], Any], ...]:
+    return (
+        _number(
+            "--resampling",
+            "resampling",
+            click.Choice(RESAMPLING),
+            "Photographs of an epoch: by --pointing-share, as they come (none), half pointing (balanced), or half "
+            "pointing, each draw anew (weighted).",
+        ),
+        _number(
+            "--pointing-share",
+            "pointing_share",
+            click.FloatRange(0, 1, max_open=True),
+            "Share of pointing crops among an epoch's photographs; 0 = as they come.",
+        ),
+    )
 
 
 def _number(flag: str, field: str, kind: click.ParamType[Any], text: str) -> Callable[[Function], Function]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +27,21 @@ __all__ = ["command"]
 @data_options
 @click.option("--output-dir", type=FOLDER, required=True, help="Where checkpoints and history.json go.")
 @click.option("--resume", is_flag=True, help="Go on from last.pt in the output folder.")
+@click.option(
+    "--keep",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Last and best epochs kept as pgc_epoch_*.pt and pgc_best_*.pt, with .safetensors; 0 = best.pt and last.pt alone.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output folder.")
 def command(
-    spec: ModelSpec, query: DataQuery, recipe: TrainOptions, output_dir: Path, resume: bool, overwrite: bool
+    spec: ModelSpec,
+    query: DataQuery,
+    recipe: TrainOptions,
+    output_dir: Path,
+    resume: bool,
+    overwrite: bool,
 ) -> None:
     """Fit a preset on folders `pointing/` and `not_pointing/`; Ctrl-C keeps all whole epochs.
 
@@ -40,6 +53,8 @@ def command(
     from pgc_train.show import show_progress, summary_lines
 
     show_warnings()
+    # Training crops are kept at no less than what the network sees.
+    recipe = dataclasses.replace(recipe, cache_size=max(recipe.cache_size, *spec.image_size))
     with show_progress(recipe.epochs, sys.stderr) as report:
         summary = train_model(spec, query, recipe, output_dir, resume=resume, overwrite=overwrite, report=report)
     for line in summary_lines(summary, output_dir):

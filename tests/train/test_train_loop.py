@@ -52,6 +52,9 @@ def test_a_run_leaves_checkpoints_history_and_summary(whole_run: Path) -> None:
     assert {"f1", "precision", "recall", "accuracy", "loss"} <= history[0]["validation"].keys() & history[0][
         "train"
     ].keys()
+    log = (whole_run / "train.log").read_text().splitlines()
+    assert [line.split()[:2] for line in log] == [["epoch", "1"], ["epoch", "2"], ["epoch", "3"]]
+    assert f"F1 {history[2]['validation']['f1']:.4f}" in log[2]
     summary = json.loads((whole_run / "summary.json").read_text())
     assert summary["data"]["training_sources"] == {"bars": [8, 8]}
     assert summary["data"]["validation_sources"] == {"bars": [4, 4]}
