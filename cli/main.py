@@ -26,6 +26,7 @@ COMMANDS = {
     "bench": ("pgc_cli.bench", "Time models side by side, interleaved, in one run."),
     "ablate": ("pgc_cli.ablate", "Switch tensors off one by one and rank what that does to the score."),
     "heatmap": ("pgc_cli.heatmap", "Draw what each tensor looks at in an image."),
+    "report": ("pgc_cli.report", "Write one page on what a model is, what it looks at, and where it errs."),
     "demo": ("pgc_cli.demo", "Run optimize, ablate and heatmap on a shipped model and crops."),
 }
 
