@@ -22,7 +22,7 @@ from pgc_cli.ablate_removal import run_channels, run_curve
 from pgc_cli.ablate_removal_options import RemovalRequest, removal_options
 from pgc_cli.ablate_report import Printer, list_targets
 from pgc_cli.errors import EXIT_INTERRUPTED
-from pgc_cli.heatmap import saved_lines
+from pgc_cli.heatmap_report import saved_lines
 from pgc_cli.image_options import ImageRequest, image_source_options
 from pgc_cli.interrupt import interruptible
 from pgc_cli.options import (

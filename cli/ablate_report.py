@@ -41,7 +41,7 @@ def list_targets(targets: Sequence[Target], *, as_json: bool) -> str:
 
         return to_json({"targets": tuple(targets)})
     return "\n".join(
-        f"[{index:03d}] {'*' if target.kind else ' '} {target.op_type:<8} {target.node} -> {target.tensor}"
+        f"[{index:03d}] {'*' if target.is_sigmoid_mul else ' '} {target.op_type:<8} {target.node} -> {target.tensor}"
         for index, target in enumerate(targets)
     )
 

@@ -13,7 +13,6 @@ import click
 from pgc_graph.errors import OptionError
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
     from numpy.typing import NDArray
 
@@ -22,9 +21,11 @@ if TYPE_CHECKING:
     from pgc_graph.runtime.session import RuntimeOptions
     from pgc_graph.studies.heatmap import HeatmapResult
 
-__all__ = ["METHOD_NAMES", "MethodRequest", "method_fields", "method_options"]
+__all__ = ["METHOD_NAMES", "MapReader", "MethodRequest", "method_fields", "method_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+MapReader = Callable[["NDArray[Any]"], "HeatmapResult"]
+"""Draws the maps of one image, ready for the model: `(C, H, W)` or as the model wants it."""
 
 METHOD_NAMES = (
     "activation",
@@ -68,41 +69,36 @@ class MethodRequest:
         """Whether the one map is that of the image itself, and no tensor is chosen."""
         return self.name in _INPUT_METHODS
 
-    def maps(
+    def reader(
         self,
         model: ir.Model,
-        row: NDArray[np.floating[Any]],
         targets: Sequence[Target],
+        *,
         preprocess: Preprocess,
         reduce: str,
         runtime: RuntimeOptions,
-    ) -> HeatmapResult:
-        """Draw the maps of one image; integrated-gradients compares with a black one.
+    ) -> MapReader:
+        """Return what draws the maps of one image; integrated-gradients compares with a black one.
 
         Raises:
-            PgcGraphError: As `activation_maps` and `class_activation_maps` do.
+            PgcGraphError: As `map_reader` and `class_activation_maps` do.
         """
         import numpy as np
 
         from pgc_graph.images import to_tensor
         from pgc_graph.studies.cam import CamOptions, class_activation_maps
-        from pgc_graph.studies.heatmap import activation_maps
+        from pgc_graph.studies.heatmap import map_reader
 
         if self.name == "activation":
-            return activation_maps(model, row, targets, reduce=reduce, runtime=runtime)
-        options = CamOptions(self.steps, self.noise, self.seed)
-        black = to_tensor(np.zeros((8, 8, 3), np.uint8), preprocess)
-        (result,) = class_activation_maps(
-            model,
-            row[None],
-            targets,
-            method=self.name,
-            target=self.target,
-            options=options,
-            baseline=black,
-            runtime=runtime,
-        )
-        return result
+            return map_reader(model, targets, reduce=reduce, runtime=runtime)
+        asked: dict[str, Any] = {
+            "method": self.name,
+            "target": self.target,
+            "options": CamOptions(self.steps, self.noise, self.seed),
+            "baseline": to_tensor(np.zeros((8, 8, 3), np.uint8), preprocess),
+            "runtime": runtime,
+        }
+        return lambda row: class_activation_maps(model, row[None], targets, **asked)[0]
 
     def check(self, model_path: Path) -> None:
         """Find out before the work, not after it, that the model cannot be written.

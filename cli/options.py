@@ -189,10 +189,21 @@ def read_preprocess(
 
 
 def target_options(function: Function) -> Function:
-    """--name-contains, --op-type, --regex, --include-all, --limit, handed over as `query: TargetQuery`."""
+    """--name-contains, --pattern, --op-type, --regex, --include-all, --limit, handed over as `query: TargetQuery`."""
 
     @click.option(
-        "--name-contains", multiple=True, metavar="TEXT ...", help="Tensors whose name contains any of these."
+        "--name-contains",
+        multiple=True,
+        metavar="TEXT ...",
+        help="Tensors whose name contains any of these, or that an address such as silu@features.2 or se@* finds.",
+    )
+    @click.option(
+        "--pattern",
+        "patterns",
+        multiple=True,
+        metavar="PATTERN ...",
+        type=click.Choice(["silu", "relu", "gelu", "hardswish", "swish", "se", "all"]),
+        help="Results of any of these activations: silu, relu, gelu, hardswish, swish, se, all.",
     )
     @click.option("--op-type", multiple=True, metavar="OP ...", help="Tensors produced by any of these operators.")
     @click.option("--regex", multiple=True, metavar="REGEX ...", help="Tensors whose name any of these finds.")
@@ -204,6 +215,7 @@ def target_options(function: Function) -> Function:
     def wrapper(
         *args: Any,
         name_contains: tuple[str, ...],
+        patterns: tuple[str, ...],
         op_type: tuple[str, ...],
         regex: tuple[str, ...],
         include_all: bool,
@@ -212,7 +224,7 @@ def target_options(function: Function) -> Function:
     ) -> Any:
         from pgc_graph.analysis.targets import TargetQuery
 
-        query: TargetQuery = TargetQuery(name_contains, op_type, regex, include_all, limit)
+        query: TargetQuery = TargetQuery(name_contains, op_type, regex, include_all, limit, patterns)
         return function(*args, query=query, **kwargs)
 
     return wrapper  # type: ignore[return-value]

@@ -15,9 +15,13 @@ maps are `(N, C, L)`, tokens are `(N, T, C)`.
 
 from __future__ import annotations
 
+from collections import deque
+
 import onnx_ir as ir
 
-__all__ = ["channel_axis", "channel_count"]
+from pgc_graph.analysis.interface import image_input
+
+__all__ = ["channel_axis", "channel_count", "feature_map_axis"]
 
 _CHANNELS_FIRST = frozenset(
     {
@@ -117,6 +121,36 @@ def channel_count(value: ir.Value) -> int | None:
     axis = channel_axis(value)
     size = None if axis is None or value.shape is None else value.shape[axis]
     return size if isinstance(size, int) else None
+
+
+def feature_map_axis(value: ir.Value | None, model: ir.Model) -> int:
+    """Return where a tensor of rank 4 has its channels, 1 or 3, by the graph alone: no shape need be known.
+
+    Every operand is followed upstream, to the model's image or to an operator that fixes the layout; 1 where neither is.
+    """
+    queue, seen = deque([value] if value is not None else []), set[int]()
+    while queue:
+        current = queue.popleft()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        node = current.producer()
+        if node is None:
+            if current.is_graph_input() and current.name == image_input(model).name:
+                return _image_axis(model)
+        elif node.op_type in _CHANNELS_FIRST:
+            return 1
+        elif node.op_type == "Transpose" and len(node.attributes.get_ints("perm", ())) == 4:
+            return 3 if tuple(node.attributes.get_ints("perm")) == (0, 2, 3, 1) else 1
+        else:
+            queue.extend(operand for operand in node.inputs if operand is not None)
+    return 1
+
+
+def _image_axis(model: ir.Model) -> int:
+    shape = image_input(model).shape
+    layout = model.metadata_props.get("pgc.layout") or ("NCHW" if shape[1] == 3 or shape[3] != 3 else "NHWC")
+    return 3 if layout == "NHWC" else 1
 
 
 def _known_axis(value: ir.Value, rank: int) -> int | None:

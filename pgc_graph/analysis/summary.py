@@ -120,7 +120,7 @@ def summarise(
         functions=tuple(f"{domain}.{name}" for domain, name, _ in model.functions),
         parameters=count_parameters(model),
         macs=count_macs(model, input_shapes=input_shapes),
-        sigmoid_mul=tuple(target for target in find_targets(model) if target.kind),
+        sigmoid_mul=tuple(target for target in find_targets(model) if target.is_sigmoid_mul),
         metadata=dict(model.metadata_props),
         file_bytes=file_bytes,
         external_bytes=sum(t.nbytes for _, t in _stored(model) if isinstance(t, ir.ExternalTensor)),

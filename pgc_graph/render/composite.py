@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ def draw_composite(
         caption = options.captions.get(heatmap.target.tensor, f"intensity {heatmap.intensity:.3f}")
         heat = heat_panel(heatmap, size, table)
         _draw_tile(page, place, _Tile(index + 1, heatmap, caption), (heat, blend(original, heat, alpha)))
-    _draw_legend(page, table)
+    _draw_legend(page, table, _legend_ends(chosen))
     return page
 
 
@@ -105,7 +106,11 @@ def _draw_header(page: Image.Image, result: HeatmapResult, image: NDArray[np.uin
     draw = ImageDraw.Draw(page)
     draw_text(draw, (left, top + 28), title, font(26, bold=True), width=room)
     face = font(16)
-    line = f"{result.score_text}  ·  each map is coloured from its own lowest to its own highest value"
+    shared = _common_limits(result.heatmaps) is not None
+    scale = (
+        "all maps share one scale" if shared else "each map is coloured from its own lowest to its own highest value"
+    )
+    line = f"{result.score_text}  ·  {scale}"
     line = line if face.getlength(line) <= room else result.score_text
     draw_text(draw, (left, top + 62), line, face, width=room, colour=FAINT)
 
@@ -133,7 +138,18 @@ def _badge_mask() -> Image.Image:
     return mask.resize((_BADGE, _BADGE), Image.Resampling.BOX)
 
 
-def _draw_legend(page: Image.Image, table: NDArray[np.uint8]) -> None:
+def _common_limits(heatmaps: Sequence[Heatmap]) -> tuple[float, float] | None:
+    """Return the limits that all maps share, or None."""
+    found = {heatmap.limits for heatmap in heatmaps}
+    return found.pop() if len(found) == 1 else None
+
+
+def _legend_ends(heatmaps: Sequence[Heatmap]) -> tuple[str, str]:
+    limits = _common_limits(heatmaps)
+    return ("Low impact", "High impact") if limits is None else (f"{limits[0]:.4g}", f"{limits[1]:.4g}")
+
+
+def _draw_legend(page: Image.Image, table: NDArray[np.uint8], ends: tuple[str, str]) -> None:
     width, height = min(480, page.width // 2), 20
     left, top = (page.width - width) // 2, page.height - _LEGEND + 22
     steps = np.rint(np.linspace(0, len(table) - 1, width)).astype(np.intp)
@@ -141,6 +157,6 @@ def _draw_legend(page: Image.Image, table: NDArray[np.uint8]) -> None:
     paste_framed(page, bar, (left, top))
     draw = ImageDraw.Draw(page)
     middle, room = top + height / 2, left - _MARGIN
-    draw_text(draw, (left - 14, middle), "Low impact", font(17), width=room, anchor="rm")
-    draw_text(draw, (left + width + 14, middle), "High impact", font(17), width=room, anchor="lm")
+    draw_text(draw, (left - 14, middle), ends[0], font(17), width=room, anchor="rm")
+    draw_text(draw, (left + width + 14, middle), ends[1], font(17), width=room, anchor="lm")
     draw.line((_MARGIN, top - 24, page.width - _MARGIN, top - 24), fill=RULE)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import io
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pgc_graph.errors import OptionError
 from pgc_graph.files import atomic_path
 from pgc_graph.render.colormap import lookup_table
 from pgc_graph.render.composite import draw_composite
 from pgc_graph.render.panels import PANEL_SIDE, draw_panels, fit_size, image_panel
+from pgc_graph.render.png import encode_png
 from pgc_graph.render.style import CompositeOptions, HeatmapStyle
-from pgc_graph.studies.heatmap import HeatmapResult
+from pgc_graph.studies.heatmap import Heatmap, HeatmapResult
 
 __all__ = ["CompositeOptions", "HeatmapStyle", "SavedHeatmaps", "picture_name", "save_heatmaps"]
 
 _LONGEST_SLUG = 120
-_COMPRESS_LEVEL = 2
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,18 @@ def save_heatmaps(
     options = options or HeatmapStyle()
     table = lookup_table(options.cmap, invert=options.invert)
     original = image_panel(original_image, fit_size(original_image, PANEL_SIDE))
-    pictures: dict[Path, bytes] = {}
-    for number, heatmap in enumerate(result.heatmaps, start=1):
+
+    def draw(number: int, heatmap: Heatmap) -> bytes:
         header = f"{number:03d} | {heatmap.target.node}"
-        picture = draw_panels(heatmap, original, table, alpha=options.alpha, header=header)
-        pictures[output_dir / picture_name(number, heatmap.target.node)] = _encode(picture)
+        return encode_png(draw_panels(heatmap, original, table, alpha=options.alpha, header=header))
+
+    numbers = range(1, len(result.heatmaps) + 1)
+    names = [
+        output_dir / picture_name(n, heatmap.target.node) for n, heatmap in zip(numbers, result.heatmaps, strict=True)
+    ]
+    # Pillow and zlib work without the interpreter's lock.
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="draw") as pool:
+        pictures = dict(zip(names, pool.map(draw, numbers, result.heatmaps), strict=True))
     paths = tuple(pictures)
     if composite is None:
         _write(pictures, output_dir)
@@ -80,7 +88,7 @@ def save_heatmaps(
     composite_path = output_dir / composite.output
     if composite_path in pictures:
         raise OptionError(f"composite file {composite_path} is also the name of a heatmap; choose another")
-    pictures[composite_path] = _encode(
+    pictures[composite_path] = encode_png(
         draw_composite(result, original_image, table, alpha=options.alpha, options=composite)
     )
     _write(pictures, output_dir)
@@ -94,12 +102,6 @@ def picture_name(number: int, node: str) -> str:
     """
     slug = re.sub(r"[^0-9A-Za-z]+", "_", node).strip("_")[-_LONGEST_SLUG:].strip("_")
     return f"{number:03d}_{slug or 'tensor'}.png"
-
-
-def _encode(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=_COMPRESS_LEVEL)
-    return buffer.getvalue()
 
 
 def _write(pictures: dict[Path, bytes], output_dir: Path) -> None:

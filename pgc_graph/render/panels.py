@@ -121,9 +121,10 @@ def paste_framed(picture: Image.Image, pixels: NDArray[np.uint8], position: tupl
 
 
 def _draw_range(draw: ImageDraw.ImageDraw, heatmap: Heatmap, right: float, middle: float, width: float) -> None:
-    # Every map has a scale of its own; the numbers say which values the two ends of the colours stand for.
+    # Unless maps share a scale, each has its own; the numbers say which values the two ends of the colours stand for.
     face = font(12)
     finite = heatmap.values[np.isfinite(heatmap.values)]
-    text = f"{finite.min():.3g} … {finite.max():.3g}" if finite.size else "not finite"
+    low, high = heatmap.limits or ((finite.min(), finite.max()) if finite.size else (0.0, 0.0))
+    text = f"{low:.3g} … {high:.3g}" if finite.size else "not finite"
     if face.getlength(text) <= width:
         draw_text(draw, (right, middle), text, face, width=width, anchor="rm", colour=FAINT)

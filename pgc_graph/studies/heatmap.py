@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,35 +12,20 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from pgc_graph.analysis.channels import feature_map_axis
 from pgc_graph.analysis.interface import image_input, score_output
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import OptionError, SelectionError, UnsupportedError
 from pgc_graph.passes.taps import add_taps
 from pgc_graph.runtime.session import RuntimeOptions, open_session
 
-__all__ = ["REDUCTIONS", "Heatmap", "HeatmapResult", "SkippedTarget", "activation_maps"]
+__all__ = ["REDUCTIONS", "Heatmap", "HeatmapResult", "SkippedTarget", "activation_maps", "map_reader"]
 
 logger = logging.getLogger(__name__)
 
 REDUCTIONS: Mapping[str, Callable[..., Any]] = {"mean": np.mean, "max": np.max, "sum": np.sum}
 """How the channels of a tensor become one map."""
 
-_CHANNELS_FIRST_OPS = frozenset(
-    {
-        "AveragePool",
-        "BatchNormalization",
-        "Conv",
-        "ConvTranspose",
-        "DepthToSpace",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LRN",
-        "MaxPool",
-        "SpaceToDepth",
-    }
-)
 Array = NDArray[Any]
 
 
@@ -54,17 +38,24 @@ class Heatmap:
         values: `(h, w)` float32, reduced over channels, in the tensor's own units.
         spatial: Whether rows and columns are places in the image; False for a strip of features or a table of tokens.
         intensity: The mean of `normalised`, in [0, 1].
+        limits: The values that get the lowest and the highest colour; None for the map's own.
     """
 
     target: Target
     values: NDArray[np.float32]
     spatial: bool
     intensity: float
+    limits: tuple[float, float] | None = None
 
     @property
     def normalised(self) -> NDArray[np.float32]:
-        """The map stretched so that its lowest value is 0 and its highest 1; all 0 where it is constant."""
-        return _normalise(self.values)
+        """The map stretched so that its lowest value, or limit, is 0 and its highest 1; all 0 where they are equal."""
+        return _normalise(self.values, self.limits)
+
+    def with_limits(self, limits: tuple[float, float] | None) -> Heatmap:
+        """Return the map with other limits, and the intensity that it then has."""
+        intensity = float(_normalise(self.values, limits).mean())
+        return dataclasses.replace(self, limits=limits, intensity=intensity)
 
 
 @dataclass(frozen=True)
@@ -105,6 +96,42 @@ class HeatmapResult:
         return f"{self.score_name}[{top}]={self.scores[top]:.4f}{label}"
 
 
+def map_reader(
+    model: ir.Model, targets: Sequence[Target], *, reduce: str = "mean", runtime: RuntimeOptions | None = None
+) -> Callable[[NDArray[np.floating[Any]]], HeatmapResult]:
+    """Open one session for many images, and return what `activation_maps` returns for each row that it is given.
+
+    Raises:
+        OptionError: An unknown reduction.
+        SelectionError: No targets, or one that the main graph does not hold.
+        UnsupportedError: The model is no image classifier.
+        ModelError: onnxruntime refuses the model.
+    """
+    if reduce not in REDUCTIONS:
+        raise OptionError(f"unknown reduction {reduce!r}; expected {', '.join(REDUCTIONS)}")
+    if not targets:
+        raise SelectionError("no tensor to draw; expected at least one")
+    source, score = image_input(model), str(score_output(model).name)
+    batch = source.fixed_batch or 1
+    tensors = [target.tensor for target in targets]
+    tapped = add_taps(model, tensors, require_types=False).model
+    # Rewriting does not pay for a few images, and without it every tensor is the file's own.
+    session = open_session(tapped, dataclasses.replace(runtime or RuntimeOptions(), optimise=False))
+    wanted = [score, *(name for name in dict.fromkeys(tensors) if name in session.output_names and name != score)]
+    values = {str(value.name): value for node in model.graph for value in node.outputs}
+    axes = {tensor: feature_map_axis(values.get(tensor), model) for tensor in tensors}
+    labels = tuple(label.strip() for label in model.metadata_props.get("pgc.labels", "").split(",") if label.strip())
+
+    def read(tensor_row: NDArray[np.floating[Any]]) -> HeatmapResult:
+        row = np.asarray(tensor_row, dtype=source.dtype.numpy())
+        feeds = {source.name: np.repeat(row[np.newaxis], batch, axis=0)}
+        arrays = dict(zip(wanted, session.run(feeds, wanted), strict=True))
+        heatmaps, skipped = _heatmaps(targets, arrays, batch, axes, reduce)
+        return HeatmapResult(heatmaps, score, _first_row(arrays[score], batch), session.provider, labels, skipped)
+
+    return read
+
+
 def activation_maps(
     model: ir.Model,
     tensor_row: NDArray[np.floating[Any]],
@@ -132,46 +159,27 @@ def activation_maps(
         UnsupportedError: The model is no image classifier, or none of the targets has a map.
         ModelError: onnxruntime cannot run the model.
     """
-    if reduce not in REDUCTIONS:
-        raise OptionError(f"unknown reduction {reduce!r}; expected {', '.join(REDUCTIONS)}")
-    if not targets:
-        raise SelectionError("no tensor to draw; expected at least one")
-    score, activations, provider = _run(model, tensor_row, [target.tensor for target in targets], runtime)
-    batch = image_input(model).fixed_batch or 1
-    values = {str(value.name): value for node in model.graph for value in node.outputs}
+    return map_reader(model, targets, reduce=reduce, runtime=runtime)(tensor_row)
+
+
+def _heatmaps(
+    targets: Sequence[Target], arrays: Mapping[str, Any], batch: int, axes: Mapping[str, int], reduce: str
+) -> tuple[tuple[Heatmap, ...], tuple[SkippedTarget, ...]]:
     heatmaps: list[Heatmap] = []
     skipped: list[SkippedTarget] = []
     for target in targets:
-        activation = activations.get(target.tensor)
+        activation = arrays.get(target.tensor)
         reason = _reason_without_map(activation)
         if activation is None or reason:
             logger.warning("no map of tensor %s: it %s", target.tensor, reason)
             skipped.append(SkippedTarget(target, reason))
-            continue
-        axis = _channel_axis(values.get(target.tensor), model)
-        heatmaps.append(_heatmap(target, activation, batch, axis, reduce))
+        else:
+            heatmaps.append(_heatmap(target, activation, batch, axes[target.tensor], reduce))
     if not heatmaps:
         raise UnsupportedError(
             f"none of the {len(targets)} tensors has a map: {targets[0].tensor!r} {skipped[0].reason}"
         )
-    labels = tuple(label.strip() for label in model.metadata_props.get("pgc.labels", "").split(",") if label.strip())
-    name, scores = str(score_output(model).name), _first_row(score, batch)
-    return HeatmapResult(tuple(heatmaps), name, scores, provider, labels, tuple(skipped))
-
-
-def _run(
-    model: ir.Model, tensor_row: NDArray[np.floating[Any]], tensors: Sequence[str], runtime: RuntimeOptions | None
-) -> tuple[Array, Mapping[str, Any], str]:
-    source = image_input(model)
-    score = str(score_output(model).name)
-    tapped = add_taps(model, tensors, require_types=False).model
-    # One pass does not earn back what onnxruntime's rewriting costs, and without it every tensor is the file's own.
-    session = open_session(tapped, dataclasses.replace(runtime or RuntimeOptions(), optimise=False))
-    row = np.asarray(tensor_row, dtype=source.dtype.numpy())
-    feeds = {source.name: np.repeat(row[np.newaxis], source.fixed_batch or 1, axis=0)}
-    wanted = [score, *(name for name in dict.fromkeys(tensors) if name in session.output_names and name != score)]
-    arrays = dict(zip(wanted, session.run(feeds, wanted), strict=True))
-    return arrays[score], arrays, session.provider
+    return tuple(heatmaps), tuple(skipped)
 
 
 def _reason_without_map(activation: Any) -> str:
@@ -196,11 +204,12 @@ def _heatmap(target: Target, activation: Array, batch: int, channel_axis: int, r
     return Heatmap(target, values, spatial, float(_normalise(values).mean()))
 
 
-def _normalise(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalise(values: NDArray[np.float32], limits: tuple[float, float] | None = None) -> NDArray[np.float32]:
     finite = values[np.isfinite(values)].astype(np.float64)
-    if not finite.size or finite.max() <= finite.min():
+    low, high = limits or ((finite.min(), finite.max()) if finite.size else (0.0, 0.0))
+    if high <= low:
         return np.zeros_like(values)
-    stretched = (values.astype(np.float64) - finite.min()) / (finite.max() - finite.min())
+    stretched = np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
     bounded: NDArray[np.float32] = np.nan_to_num(stretched, nan=0.0, posinf=1.0, neginf=0.0).astype(np.float32)
     return bounded
 
@@ -208,30 +217,3 @@ def _normalise(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def _first_row(score: Array, batch: int) -> NDArray[np.float32]:
     row = score[0] if score.ndim and score.shape[0] == batch else score
     return np.asarray(row, dtype=np.float32).reshape(-1)
-
-
-def _channel_axis(value: ir.Value | None, model: ir.Model) -> int:
-    """Find where a 4-D tensor's channels are, 1 or 3: ONNX convolutions are channels-first, whatever the input's layout."""
-    queue, seen = deque([value] if value is not None else []), set[int]()
-    while queue:
-        current = queue.popleft()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        node = current.producer()
-        if node is None:
-            if current.is_graph_input() and current.name == image_input(model).name:
-                return _input_channel_axis(model)
-        elif node.op_type in _CHANNELS_FIRST_OPS:
-            return 1
-        elif node.op_type == "Transpose" and len(node.attributes.get_ints("perm", ())) == 4:
-            return 3 if tuple(node.attributes.get_ints("perm")) == (0, 2, 3, 1) else 1
-        else:
-            queue.extend(operand for operand in node.inputs if operand is not None)
-    return 1
-
-
-def _input_channel_axis(model: ir.Model) -> int:
-    shape = image_input(model).shape
-    layout = model.metadata_props.get("pgc.layout") or ("NCHW" if shape[1] == 3 or shape[3] != 3 else "NHWC")
-    return 3 if layout == "NHWC" else 1

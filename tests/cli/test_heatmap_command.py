@@ -140,6 +140,19 @@ def test_layers_take_several_texts_and_keep_their_order(run_cli: Cli, model: Pat
     assert saved_nodes(limited) == ["/base_model/features/features.0/out_act/Mul", *nodes[4:]]
 
 
+def test_addresses_find_what_they_say_among_all_tensors(run_cli: Cli, model: Path) -> None:
+    def listed(*options: object) -> list[str]:
+        result = run_cli("heatmap", "--model", model, "--list-layers", "--json", *options)
+        return [
+            f"{target['kind'] or target['op_type']} {target['node']}" for target in json.loads(result.stdout)["targets"]
+        ]
+
+    gates = [f"gate /base_model/features/features.{index}/block/block.6/Mul" for index in range(4)]
+    assert listed("--layers", "se@*") == listed("--pattern", "se") == listed("--name-contains", "gate@*") == gates
+    assert listed("--layers", "se@features.2", "conv@stem.0") == [gates[2], "Conv /base_model/stem/stem.0/Conv"]
+    assert listed("--layers", "se@features.2", "stem") == [gates[2], *listed("--layers", "stem")]
+
+
 def test_filter_that_finds_nothing_beside_one_that_does_is_mentioned(
     run_cli: Cli, model: Path, crop: Path, tmp_path: Path
 ) -> None:
@@ -208,7 +221,7 @@ def test_picture_is_upright_by_its_exif_orientation(run_cli: Cli, model: Path, c
         pytest.param({"--model": "grey.onnx"}, "expected 3 channels", id="wrong-channels"),
         pytest.param({"--image": "missing.png"}, "image not found", id="no-image"),
         pytest.param({"--image": "text.onnx"}, "is not an image", id="not-an-image"),
-        pytest.param({"--image": None}, "no image given", id="image-left-out"),
+        pytest.param({"--image": None}, "no images given", id="image-left-out"),
         pytest.param({"--layers": "nowhere"}, "no tensor matches --layers 'nowhere'", id="layers"),
         pytest.param({"--name-contains": "nowhere"}, "no tensor matches", id="name-contains"),
         pytest.param({"--std": "0 1 1"}, "would divide by zero", id="std-0"),
