@@ -25,6 +25,8 @@ COMMANDS = {
     "prune": ("pgc_cli.prune", "Remove channels for good, by gates, by a file or by rank."),
     "bench": ("pgc_cli.bench", "Time models side by side, interleaved, in one run."),
     "ablate": ("pgc_cli.ablate", "Switch tensors off one by one and rank what that does to the score."),
+    "importance": ("pgc_cli.importance", "Estimate from gradients what each tensor and channel is good for."),
+    "learn-gates": ("pgc_cli.learn_gates", "Learn gates in [0, 1] that close what the task does not need."),
     "heatmap": ("pgc_cli.heatmap", "Draw what each tensor looks at in an image."),
     "report": ("pgc_cli.report", "Write one page on what a model is, what it looks at, and where it errs."),
     "demo": ("pgc_cli.demo", "Run optimize, ablate and heatmap on a shipped model and crops."),

@@ -71,6 +71,16 @@ def test_page_on_class_maps_runs(checkout: Path, code: str) -> None:
     assert result.stdout.count("pointing") == 4
 
 
+LEARNING = (REPOSITORY / "docs" / "learning.md").read_text(encoding="utf-8")
+
+
+def test_commands_of_the_page_on_learning_run(checkout: Path) -> None:
+    for line in shell_lines(LEARNING):
+        command = [sys.executable, "-m", "pgc_cli.main", *shlex.split(line)[1:]]
+        result = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+
+
 LIBRARY = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
 
 

@@ -92,6 +92,10 @@ class RunningStats:
         """Return the statistics of each series; NaN where it has no finite value."""
         return tuple(self._summary(index) for index in range(len(self._count)))
 
+    def means(self) -> Values:
+        """Return the mean of each series, `(series,)`; NaN where it has no finite value."""
+        return np.where(self._count > 0, self._mean, _NAN)
+
     def _summary(self, index: int) -> Summary:
         count = int(self._count[index])
         if not count:
