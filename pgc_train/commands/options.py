@@ -23,8 +23,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 
+if TYPE_CHECKING:
+    _PairBase = click.ParamType[tuple[int, int]]
+else:
+    _PairBase = click.ParamType  # not subscriptable at run time before click 8.4
 
-class _Pair(click.ParamType[tuple[int, int]]):
+
+class _Pair(_PairBase):
     """Two lengths, as 32 for both or 32x48."""
 
     name = "NxM"
