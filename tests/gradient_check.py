@@ -227,7 +227,10 @@ def _check_differences(
         direction = np.sign(rng.normal(size=g.shape)).astype(g.dtype)
         values = []
         for sign in (1, -1):
-            outputs = session.run({**feeds, name: feeds[name] + sign * step * direction})
+            moved = np.asarray(
+                feeds[name] + sign * step * direction, g.dtype
+            )  # numpy before 2 widens numbers without axes
+            outputs = session.run({**feeds, name: moved})
             values.append(
                 sum(float(np.vdot(y.astype(np.float64), s)) for y, s in zip(outputs, seeds.values(), strict=True))
             )
