@@ -113,7 +113,8 @@ def test_slice(shape: list[int], opset: int, data: st.DataObject) -> None:
 def test_pad(shape: list[int], opset: int, mode: str, data: st.DataObject) -> None:
     opset = max(opset, 19) if mode == "wrap" else opset
     least = -1 if mode == "constant" else 0
-    most = [size - 1 if mode == "reflect" else 3 for size in shape]
+    # onnxruntime 1.30 pads wrongly where a tensor is wrapped around more than once
+    most = [{"reflect": size - 1, "wrap": min(size, 3)}.get(mode, 3) for size in shape]
     begins = [data.draw(st.integers(max(least, 1 - size), top)) for size, top in zip(shape, most, strict=True)]
     ends = [data.draw(st.integers(0, top)) for top in most]
     value = np.array(0.75)
