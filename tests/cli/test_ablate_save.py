@@ -124,7 +124,7 @@ def test_kills_at_any_time_end_with_the_same_bytes(suffix: str, mode: str, place
 def test_interrupted_run_says_how_to_go_on(place: Path, run_cli: Run) -> None:
     with np.load("images.npz") as arrays:
         longer = {name: np.tile(arrays[name], (3,) + (1,) * (arrays[name].ndim - 1)) for name in arrays.files}
-    np.savez("images.npz", allow_pickle=False, **longer)
+    np.savez("images.npz", **longer)
     scores = place / "out.parquet.journal" / "scores.bin"
     process = start(*line("out.parquet", "--threads", "1"))
     with process:

@@ -99,7 +99,7 @@ def test_kept_means_are_not_measured_again(npz: Path, tmp_path: Path) -> None:
     path = journal_folder(tmp_path / "out.csv") / "statistics.npz"
     with np.load(path) as arrays:
         kept = {name: arrays[name] + 1 if name.startswith("mean") else arrays[name] for name in arrays.files}
-    np.savez(path, allow_pickle=False, **kept)
+    np.savez(path, **kept)
     resumed = run(npz, Saving(tmp_path / "out.csv", resume=True), "mean")
     fresh = run(npz, Saving(tmp_path / "other.csv"), "mean")
     assert resumed.gates != fresh.gates

@@ -171,7 +171,7 @@ class Keeper:
             parts = {"mean": one.mean, "std": one.std, "shape": np.array(one.shape, np.int64), "dtype": one.dtype.str}
             arrays.update({f"{name}{index}": np.asarray(part) for name, part in parts.items()})
         stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **arrays)
+        np.savez(stream, **arrays)
         put(self._folder / STATISTICS, stream.getvalue())
 
     @property
