@@ -8,8 +8,17 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from pgc_graph.errors import OptionError, UnsupportedError
+from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
 
-__all__ = ["ImageInput", "dimensions", "feed_shapes", "image_input", "real_inputs", "score_output"]
+__all__ = [
+    "ImageInput",
+    "dimensions",
+    "feed_shapes",
+    "image_input",
+    "own_preprocess",
+    "real_inputs",
+    "score_output",
+]
 
 
 @dataclass(frozen=True)
@@ -133,3 +142,14 @@ def _known_shape(value: ir.Value, metadata: Mapping[str, str], batch: int) -> tu
         known = (batch, *size, 3) if is_last else (batch, 3, *size)
     known += (None,) * (len(shape) - len(known))
     return tuple(given if dim is None else dim for dim, given in zip(shape, known, strict=True))
+
+
+def own_preprocess(model: ir.Model) -> Preprocess:
+    """Return how images become a classifier's input, as its metadata and its image input say.
+
+    Raises:
+        UnsupportedError: The model has no image input.
+        PgcGraphError: Its metadata make no sense.
+    """
+    taken = image_input(model)
+    return preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)

@@ -16,11 +16,11 @@ import numpy as np
 import onnx_ir as ir
 
 from pgc_graph import modelio
-from pgc_graph.analysis.interface import image_input
+from pgc_graph.analysis.interface import own_preprocess
 from pgc_graph.analysis.macs import count_macs
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import ImageError, OptionError
-from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
+from pgc_graph.preprocess import Preprocess
 from pgc_graph.runtime.cluster import ClusterOptions, cluster_cores, connected, map_in_order
 from pgc_graph.runtime.session import RuntimeOptions
 from pgc_graph.sources import ImageSource
@@ -91,8 +91,7 @@ def ablate_on_cluster(
     if runtime is not None and runtime.provider not in ("auto", "cpu"):
         raise OptionError(f"engine ray runs on processors, not on {runtime.provider}; expected provider auto or cpu")
     if preprocess is None:
-        taken = image_input(model)
-        preprocess = preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
+        preprocess = own_preprocess(model)
     chosen = intervention or scaling(value)
     prepared = prepare(model, targets, chosen, RuntimeOptions("cpu", 1))
     rule = yardstick(model, measure or Measure(), has_logit=len(prepared.outputs) > 1)

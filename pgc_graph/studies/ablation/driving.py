@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from pgc_graph.analysis.interface import image_input
+from pgc_graph.analysis.interface import image_input, own_preprocess
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import UnsupportedError
 from pgc_graph.images import ImageBatch
@@ -27,7 +27,7 @@ from pgc_graph.studies.ablation.loop import jobs_of, leading_jobs, record_of
 from pgc_graph.studies.ablation.measure import Measure, Yardstick, yardstick
 from pgc_graph.studies.ablation.prepare import Prepared, prepare, with_statistics
 from pgc_graph.studies.ablation.reference import DonorPool, pool_of
-from pgc_graph.studies.ablation.run import decoders, own_preprocess
+from pgc_graph.studies.ablation.run import decoders
 from pgc_graph.studies.ablation.scores import Runner
 from pgc_graph.studies.ablation.workers import Job, in_order
 

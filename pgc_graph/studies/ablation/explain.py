@@ -11,11 +11,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pgc_graph.analysis.interface import image_input
+from pgc_graph.analysis.interface import own_preprocess
 from pgc_graph.analysis.macs import UncountedNode, count_macs
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import OptionError
-from pgc_graph.images import ImageBatch, Preprocess, preprocess_from_metadata
+from pgc_graph.images import ImageBatch, Preprocess
 from pgc_graph.passes.rewrite import Skip
 from pgc_graph.passes.shapes import infer_shapes
 from pgc_graph.results import to_data
@@ -192,8 +192,7 @@ def _prepare(
     runtime: RuntimeOptions | None,
 ) -> tuple[Prepared, NDArray[np.float32]]:
     """Return what is to be planned, and random images."""
-    taken = image_input(model)
-    given = preprocess or preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
+    given = preprocess or own_preprocess(model)
     prepared = prepare(model, targets, intervention or Intervention(), runtime or RuntimeOptions())
     sample = _random_images(given)
     noise = [ImageBatch((Path(),) * _SAMPLE, sample, ())]

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import onnx_ir as ir
 
-from pgc_graph.analysis.interface import image_input
+from pgc_graph.analysis.interface import own_preprocess
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import OptionError
 from pgc_graph.images import ImageBatch
-from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
+from pgc_graph.preprocess import Preprocess
 from pgc_graph.runtime.session import RuntimeOptions, available_cores
 from pgc_graph.studies.ablation.again import Images, ReadAgain
 from pgc_graph.studies.ablation.intervention import Intervention, scaling
@@ -112,12 +112,6 @@ def ablate_batches(
     pool = pool_of(batches, chosen)
     study = _study(model, targets, chosen, measure, runtime, batches)
     return run_study(dataclasses.replace(study, pool=pool), _watcher(on_batch, stop, None))
-
-
-def own_preprocess(model: ir.Model) -> Preprocess:
-    """Return how images become a model's input, as its metadata say."""
-    taken = image_input(model)
-    return preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
 
 
 def batch_size_of(preprocess: Preprocess) -> int:

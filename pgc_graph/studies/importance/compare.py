@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pgc_graph.analysis.interface import image_input
+from pgc_graph.analysis.interface import image_input, own_preprocess
 from pgc_graph.analysis.targets import Target
-from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
+from pgc_graph.preprocess import Preprocess
 from pgc_graph.runtime.session import RuntimeOptions
 from pgc_graph.studies.ablation import Measure, ablate
 from pgc_graph.studies.ablation.again import Images, ReadAgain
@@ -117,7 +117,7 @@ def channel_deltas(
 
 def _first_images(model: ir.Model, images: Images, preprocess: Preprocess | None) -> NDArray[np.float32]:
     taken = image_input(model)
-    chosen = preprocess or preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
+    chosen = preprocess or own_preprocess(model)
     parts: list[NDArray[np.float32]] = []
     for batch in ReadAgain(images, chosen, taken.fixed_batch or CALL_ROWS):
         parts.append(batch.tensor)

@@ -18,10 +18,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pgc_graph.analysis.interface import image_input
+from pgc_graph.analysis.interface import image_input, own_preprocess
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import OptionError
-from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
+from pgc_graph.preprocess import Preprocess
 from pgc_graph.runtime.session import RuntimeOptions
 from pgc_graph.studies.ablation.again import Images, ReadAgain
 from pgc_graph.studies.ablation.classes import TargetClass
@@ -79,7 +79,7 @@ def estimate_importance(
         raise OptionError(f"cannot rank by {rank_by!r}; expected {' or '.join(RANKINGS)}")
     begun = time.perf_counter()
     taken = image_input(model)
-    chosen = preprocess or preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
+    chosen = preprocess or own_preprocess(model)
     opened = open_row_gates(model, targets, score, runtime)
     found = _Found(opened)
     interrupted = False

@@ -18,10 +18,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pgc_graph import modelio
-from pgc_graph.analysis.interface import image_input
+from pgc_graph.analysis.interface import own_preprocess
 from pgc_graph.analysis.targets import Target
 from pgc_graph.errors import OptionError, UnsupportedError
-from pgc_graph.preprocess import Preprocess, preprocess_from_metadata
+from pgc_graph.preprocess import Preprocess
 from pgc_graph.runtime.session import RuntimeOptions
 from pgc_graph.studies.ablation.again import Images, as_source
 from pgc_graph.studies.ablation.cost import measure_costs
@@ -78,8 +78,7 @@ def learn_gates(
         ModelError: onnxruntime cannot run the model.
     """
     settings = settings or LearnSettings()
-    taken = image_input(model)
-    chosen = preprocess or preprocess_from_metadata(model.metadata_props, taken.shape, pixels=taken.takes_pixels)
+    chosen = preprocess or own_preprocess(model)
     source = as_source(images)
     identity = _identity(model, targets, source.fingerprint(), settings, chosen, measure)
     problem = open_problem(model, targets, per_channel=settings.per_channel, runtime=runtime)
